@@ -1,0 +1,37 @@
+"""SPICE-coupled hardware co-simulation of memristor crossbars."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# name -> module that defines it; imported at first use, so that `import cosim` stays light
+_HOME = {
+    "Device": "cosim.devices.device",
+    "Tile": "cosim.crossbar",
+    "Wires": "cosim.crossbar",
+    "Solution": "cosim.crossbar",
+    "Status": "cosim.crossbar",
+    "solve": "cosim.engines",
+    "compare": "cosim.ladder",
+    "calibrate": "cosim.calibration",
+    "write_netlist": "cosim.spice.netlist",
+    "errors": "cosim.errors",
+}
+
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cosim' has no attribute {name!r}")
+    module = importlib.import_module(_HOME[name])
+    value = module if name == "errors" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,65 @@
+"""Named arrays with axes and units, the dtype policy, and the checks at the border.
+
+Axes are written in comments as ``(*tiles, rows, columns)``. Solving is float64 unless the caller
+asks otherwise; tensors keep the device and dtype that they come with.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from cosim.errors import SpecError
+
+__all__ = [
+    "Array",
+    "Conductance",
+    "Currents",
+    "State",
+    "Voltages",
+    "as_tensor",
+    "check_finite",
+    "check_positive",
+]
+
+Conductance: TypeAlias = torch.Tensor  # (*tiles, rows, columns) S
+State: TypeAlias = torch.Tensor  # (*tiles, rows, columns) in the unit of the device's state
+Voltages: TypeAlias = torch.Tensor  # (*tiles, batch, rows) V
+Currents: TypeAlias = torch.Tensor  # (*tiles, batch, columns) A, positive into the sense node
+Array: TypeAlias = Any  # whatever torch.as_tensor takes: number, list, numpy array, tensor
+
+
+def as_tensor(value: Array, name: str, *, like: torch.Tensor | None = None) -> torch.Tensor:
+    """``value`` as a floating tensor; float64 unless it is a floating tensor already.
+
+    With ``like``, numbers and arrays go to that tensor's device (a tensor stays where it is).
+    """
+    if isinstance(value, torch.Tensor):
+        return value if value.is_floating_point() else value.to(torch.float64)
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{name} is not an array of numbers: {error}") from error
+    return torch.as_tensor(array, device=None if like is None else like.device)
+
+
+def check_finite(value: torch.Tensor, name: str) -> torch.Tensor:
+    """Return ``value``, or raise SpecError that names the first entry that is not finite."""
+    bad = ~torch.isfinite(value.detach())
+    if bool(bad.any()):
+        where = tuple(int(i) for i in bad.nonzero()[0])
+        raise SpecError(f"{name}{list(where)} is {float(value[where])}: every entry must be finite")
+    return value
+
+
+def check_positive(value: torch.Tensor, name: str, *, zero: bool = False) -> torch.Tensor:
+    """Return ``value``, or raise SpecError that names the first entry below (or at) zero."""
+    check_finite(value, name)
+    bad = (value < 0) if zero else (value <= 0)
+    if bool(bad.any()):
+        where = tuple(int(i) for i in bad.nonzero()[0])
+        limit = "0 or more" if zero else "greater than 0"
+        raise SpecError(f"{name}{list(where)} is {float(value[where])}: it must be {limit}")
+    return value

@@ -1,0 +1,202 @@
+"""The crossbar: wires, one tile of memristive cells, and the result of solving it.
+
+Convention, everywhere in cosim: rows are inputs (word lines), columns are outputs (bit lines).
+The device's terminal p is on the word line, n on the bit line. Word line i is driven at column 0
+through ``source`` ohm, then ``row`` ohm per segment; bit line j ends below the last row through
+``sense`` ohm into 0 V, with ``column`` ohm per segment. The far ends are open. A current is
+positive into the sense node. Where a resistance is 0 the two nodes are one node.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cosim.arrays import Array, Conductance, Currents, State, Voltages, as_tensor, check_finite
+from cosim.errors import SolveError, SpecError
+
+if TYPE_CHECKING:
+    from cosim.devices.device import Device
+
+__all__ = ["Solution", "Status", "Tile", "Wires"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wires:
+    """Wire resistances of a tile, in ohm; each may be 0 (the nodes are merged).
+
+    row, column: per segment between neighbouring cells of a word line, of a bit line.
+    source, sense: from the driver to the first cell, from the last cell to the sense node;
+    one segment (``row``, ``column``) unless given.
+
+    >>> Wires(row=2.0, column=1.0)
+    Wires(row=2.0, column=1.0, source=2.0, sense=1.0)
+    """
+
+    row: float = 0.0
+    column: float = 0.0
+    source: float | None = None
+    sense: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, default in (("row", 0.0), ("column", 0.0), ("source", self.row), ("sense", self.column)):
+            value = getattr(self, name)
+            value = default if value is None else value
+            try:
+                number = float(value)
+            except (TypeError, ValueError) as error:
+                raise SpecError(f"Wires.{name} is {value!r}: it must be a resistance in ohm") from error
+            if not math.isfinite(number) or number < 0:
+                raise SpecError(f"Wires.{name} is {number} ohm: it must be finite and 0 or more")
+            object.__setattr__(self, name, number)
+
+    @property
+    def ideal(self) -> bool:
+        """True when every resistance is 0."""
+        return not (self.row or self.column or self.source or self.sense)
+
+
+class Tile:
+    """A crossbar tile: one device model, the state of every cell, and the wires.
+
+    device: a ``cosim.Device``; terminal p on the row, n on the column.
+    conductance: ``(*tiles, rows, columns)`` S, the chord I(v_read)/v_read of each cell; or
+    state: the same shape in the unit of the device's state. Exactly one of the two.
+
+    Raises SpecError if both or neither is given, if a value is not finite, or if the device
+    cannot reach a conductance.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        conductance: Array | None = None,
+        state: Array | None = None,
+        wires: Wires | None = None,
+        v_read: float = 0.1,
+    ) -> None:
+        if (conductance is None) == (state is None):
+            raise SpecError("Tile needs exactly one of conductance= and state=")
+        if not math.isfinite(v_read) or v_read == 0:
+            raise SpecError(f"v_read is {v_read} V: it must be finite and not 0")
+        self.device = device
+        self.wires = Wires() if wires is None else wires
+        self.v_read = float(v_read)
+        self._conductance: Conductance | None = None
+        if state is not None:
+            cells = check_finite(as_tensor(state, "state"), "state")
+        else:
+            cells = check_finite(as_tensor(conductance, "conductance"), "conductance")
+        if cells.ndim < 2 or 0 in cells.shape:
+            raise SpecError(
+                f"a tile of shape {tuple(cells.shape)} is not (*tiles, rows, columns) with at least one cell"
+            )
+        if state is None:
+            self._conductance = cells
+            cells = device.state_for(cells, v_read=self.v_read)
+        self.state: State = device.check_state(cells)
+
+    @property
+    def conductance(self) -> Conductance:
+        """Chord I(v_read)/v_read of every cell, ``(*tiles, rows, columns)`` S."""
+        if self._conductance is None:
+            self._conductance = self.device.conductance(self.state, v_read=self.v_read)
+        return self._conductance
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(*tiles, rows, columns)``."""
+        return tuple(self.state.shape)
+
+    @property
+    def rows(self) -> int:
+        return self.state.shape[-2]
+
+    @property
+    def columns(self) -> int:
+        return self.state.shape[-1]
+
+    def check_voltages(self, voltages: Array) -> Voltages:
+        """``voltages`` as ``(*tiles, batch, rows)``; one vector ``(rows,)`` becomes a batch of 1."""
+        tensor = check_finite(as_tensor(voltages, "voltages", like=self.state), "voltages")
+        if tensor.ndim == 1:
+            tensor = tensor[None]
+        if tensor.ndim == 0 or tensor.shape[-1] != self.rows:
+            raise SpecError(
+                f"voltages of shape {tuple(tensor.shape)} do not fit a tile with {self.rows} rows: "
+                f"the last axis must be {self.rows}"
+            )
+        try:
+            torch.broadcast_shapes(tensor.shape[:-2], self.shape[:-2])
+        except RuntimeError as error:
+            raise SpecError(
+                f"voltages of shape {tuple(tensor.shape)} do not fit a tile of shape {self.shape}: "
+                "the axes before (batch, rows) must broadcast with those before (rows, columns)"
+            ) from error
+        return tensor.to(device=self.state.device)
+
+    def __repr__(self) -> str:
+        shape = "x".join(str(n) for n in self.shape)
+        return f"Tile({self.device!r}, {shape}, {self.wires}, v_read={self.v_read})"
+
+
+class Status(enum.IntEnum):
+    """What became of one vector of a batch. 0 is solved; the rest name the failure."""
+
+    SOLVED = 0
+    NOT_CONVERGED = 1
+    SINGULAR = 2
+    NOT_FINITE = 3
+    NOT_RUN = 4
+
+    @property
+    def remedy(self) -> str:
+        return _REMEDIES[self]
+
+
+_REMEDIES = {
+    Status.SOLVED: "none needed",
+    Status.NOT_CONVERGED: "lower the voltages, or raise max_iterations",
+    Status.SINGULAR: "connect every node: check for lines without any conducting cell",
+    Status.NOT_FINITE: "the device equations overflow at these voltages: lower them",
+    Status.NOT_RUN: "the run stopped before this vector: see stats for the reason",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """Column currents of a batch of input vectors.
+
+    currents: ``(*tiles, batch, columns)`` A, positive into the sense node; NaN where unsolved.
+    status: ``(*tiles, batch)`` integers of ``Status``.
+    stats: what the engine measured (residual in A, iterations, seconds, ...).
+    """
+
+    currents: Currents
+    status: torch.Tensor
+    engine: str
+    stats: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def solved(self) -> torch.Tensor:
+        """``(*tiles, batch)`` booleans: True where the vector is solved."""
+        return self.status == int(Status.SOLVED)
+
+    def check(self) -> Solution:
+        """Return self, or raise SolveError that names how many vectors failed and the remedy."""
+        failed = ~self.solved
+        if not bool(failed.any()):
+            return self
+        first = tuple(int(i) for i in failed.nonzero()[0])
+        status = Status(int(self.status[first]))
+        raise SolveError(
+            f"engine {self.engine!r} failed for {int(failed.sum())} of {failed.numel()} vectors, "
+            f"first at {list(first)}: {status.name}; {status.remedy}",
+            solution=self,
+        )

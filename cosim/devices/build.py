@@ -1,0 +1,135 @@
+"""Source -> loadable artefact (.va -> DeviceIR, C -> shared library), compiled once and cached under a digest of everything that matters.
+
+The cache is a folder of the user (``COSIM_CACHE`` overrides it). A file lock keeps two processes from
+compiling the same text; a finished library appears under its name at once or not at all.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from cosim.devices import ir
+from cosim.devices.frontend import compile_source
+from cosim.devices.source import prepare
+from cosim.errors import ToolFailed, ToolNotFound
+
+__all__ = ["build", "cache_folder", "compile_model", "compiler"]
+
+_HEADER = Path(__file__).with_name("osdi_0_3.h")
+# contraction and fast-math would make ngspice and torch disagree in the last bits
+_FLAGS = ("-shared", "-fPIC", "-O2", "-std=c11", "-ffp-contract=off", "-fwrapv", "-w")
+_TIMEOUT = 300.0  # s; a 200-line model takes 0.2 s
+
+
+def cache_folder() -> Path:
+    """Where compiled models are kept: ``$COSIM_CACHE``, or the user's cache folder."""
+    return Path(os.environ.get("COSIM_CACHE") or platformdirs.user_cache_dir("cosim"))
+
+
+@functools.cache
+def compiler() -> tuple[str, str]:
+    """The C compiler's path and the first line of its version; ToolNotFound if there is none."""
+    name = os.environ.get("CC", "cc")
+    path = shutil.which(name) or shutil.which("gcc")
+    if path is None:
+        raise ToolNotFound(
+            f"no C compiler ({name!r} and gcc are not on PATH): apt-get install gcc libc6-dev, or set CC"
+        )
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolFailed(f"the C compiler {path} does not answer --version: {error}") from error
+    return path, done.stdout.splitlines()[0] if done.stdout else "unknown version"
+
+
+def compile_model(path: Path, *, bundled: bool = False) -> ir.DeviceIR:
+    """The compiled model of ``path``; the second call with the same text compiles nothing.
+
+    bundled: read the compiled model that ships beside the source, so that openvaf-py is not needed.
+    """
+    shipped = path.with_suffix(".json")
+    if bundled and shipped.exists():
+        return _load(shipped, shipped.stat().st_mtime_ns)
+    source = prepare(path)
+    target = cache_folder() / f"{path.stem}-{source.digest[:24]}.json"
+    if not target.exists():
+        compiled = compile_source(source)
+        _write(target, ir.dump(compiled))
+        return compiled
+    return _load(target, target.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _load(path: Path, changed: int) -> ir.DeviceIR:
+    return ir.load(path.read_text(), path=str(path))
+
+
+def _write(target: Path, text: str) -> None:
+    """Write at once or not at all."""
+    with _writable(target.parent):
+        with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False) as temporary:
+            temporary.write(text)
+        os.replace(temporary.name, target)
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise ToolFailed(
+            f"the cache folder {folder} cannot be written ({error}): set COSIM_CACHE to one that can"
+        ) from error
+
+
+def build(source: str, name: str) -> Path:
+    """Compile C ``source`` next to osdi_0_3.h; the path of ``<name>-<digest>.osdi``.
+
+    The second call with the same source, compiler and flags starts no compiler.
+    Raises ToolNotFound without a C compiler, ToolFailed (with the compiler's words) if it refuses.
+    """
+    path, version = compiler()
+    header = _HEADER.read_bytes()
+    parts = (source.encode(), header, path.encode(), version.encode(), " ".join(_FLAGS).encode())
+    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
+    folder = cache_folder()
+    target = folder / f"{name}-{digest}.osdi"
+    if target.exists():
+        return target
+    with _writable(folder), FileLock(str(target) + ".lock"):
+        if not target.exists():
+            _compile(path, source, target)
+    return target
+
+
+def _compile(compiler_path: str, source: str, target: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        work = Path(temporary)
+        (work / "osdi_0_3.h").write_bytes(_HEADER.read_bytes())
+        (work / "model.c").write_text(source)
+        command = [compiler_path, *_FLAGS, "-o", "model.osdi", "model.c", "-lm"]
+        try:
+            done = subprocess.run(
+                command, cwd=work, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ToolFailed(f"{compiler_path} did not finish within {_TIMEOUT:g} s") from error
+        if done.returncode != 0:
+            lines = done.stderr.strip().splitlines()
+            raise ToolFailed(
+                f"{compiler_path} refused the generated C of {target.stem}: {lines[0] if lines else 'no message'}",
+                log=done.stderr,
+            )
+        os.replace(work / "model.osdi", target)

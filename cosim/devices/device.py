@@ -1,0 +1,508 @@
+"""Device: a compiled model with parameter values, evaluated in torch and built for ngspice."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import torch
+
+from cosim.arrays import Array, Conductance, State, as_tensor, check_finite, check_positive
+from cosim.devices import dynamics
+from cosim.devices.build import build, compile_model
+from cosim.devices.catalogue import CATALOGUE, CatalogueEntry
+from cosim.devices.interp import run_setup
+from cosim.devices.ir import DeviceIR, Scalar
+from cosim.devices.print_c import print_c
+from cosim.devices.print_torch import Terms, TorchModel, out_of_range
+from cosim.errors import ModelError, SpecError
+
+__all__ = ["Device"]
+
+ParameterValue: TypeAlias = float | int | torch.Tensor | torch.distributions.Distribution
+
+_BISECTIONS = 80  # halvings: below the spacing of float64 for any range of one sign
+_NEWTON_STEPS = 60
+# relative to the largest term of the row: internal nodes are solved to rounding
+_INTERNAL_TOLERANCE = 1e-13
+
+
+class Device:
+    """A memristive device: one Verilog-A model, with values for its parameters.
+
+    model: the name of a bundled model, or the path of a ``.va`` file. A path is compiled to native
+    code and loaded into ngspice: use only files that you would run as a program.
+    state, state_range: for a file of your own, the instance parameter that sets the state, and its
+    range. state_node, state_scale, write: the internal node that carries the state in a transient
+    (state = state parameter + state_scale * V(node)), and the parameter that switches writing on.
+    set_polarity: sign of the voltage that lowers the resistance.
+    parameters: numbers, tensors (one value per cell; they broadcast with the tile), or
+    ``torch.distributions`` (draw them with ``sample``).
+
+    Raises SpecError for an unknown model or parameter or a value outside its range, ModelError for a
+    text that cannot be compiled, ToolNotFound without a compiler.
+
+    >>> device = Device("vteam", r_on=10e3, r_off=1e6)
+    >>> float(device.current(0.1, 0.0))
+    1e-05
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        state: str | None = None,
+        state_range: tuple[float, float] | None = None,
+        state_node: str | None = None,
+        state_scale: float = 1.0,
+        write: str | None = None,
+        set_polarity: int | None = None,
+        **parameters: ParameterValue,
+    ) -> None:
+        entry = CATALOGUE.get(str(model))
+        if entry is not None:
+            own = (state, state_range, state_node, write, set_polarity)
+            if any(value is not None for value in own) or state_scale != 1.0:
+                raise SpecError(f"{model!r} is a bundled model: its state and polarity are known, do not give them")
+        self._entry = entry or _user_entry(
+            model, state, state_range, state_node, state_scale, write, set_polarity
+        )
+        self.ir: DeviceIR = compile_model(self._entry.path, bundled=entry is not None)
+        if len(self.ir.terminals) != 2:
+            raise ModelError(
+                f"{self.ir.name} has terminals {', '.join(self.ir.terminals)}: a crossbar cell has two"
+            )
+        self._given = {name: self._value(name, value) for name, value in parameters.items()}
+        if self.state_parameter is not None:
+            self.ir.parameter(self.state_parameter)
+        self._check_parameters()
+
+    def _value(self, name: str, value: ParameterValue) -> ParameterValue:
+        known = self.ir.parameter_names
+        if name not in known:
+            raise SpecError(f"{self.ir.name} has no parameter {name!r}; it has: {', '.join(known)}")
+        if isinstance(value, torch.distributions.Distribution):
+            return value
+        tensor = check_finite(as_tensor(value, f"parameter {name}"), f"parameter {name}")
+        if tensor.ndim == 0 and not tensor.requires_grad:
+            number = float(tensor)
+            if self.ir.parameter(name).type != "integer":
+                return number
+            if number != int(number):
+                raise SpecError(f"parameter {name} of {self.ir.name} is {number}: it must be an integer")
+            return int(number)
+        if self.ir.parameter(name).type == "integer":
+            raise SpecError(f"parameter {name} of {self.ir.name} is an integer: give it one value for all cells")
+        return tensor
+
+    def _check_parameters(self) -> None:
+        if not self._distributions:
+            bad = self._setup.out_of_range
+            if bad:
+                raise out_of_range(self.ir, bad[0], self._given.get(bad[0]))
+            low, high = self.state_range if self.state_parameter is not None else (0.0, 1.0)
+            if not low < high:
+                raise SpecError(f"the state range of {self.ir.name} is {low} to {high}: low must be below high")
+
+    # --- what it is ---------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Name of the Verilog-A module."""
+        return self.ir.name
+
+    @property
+    def source(self) -> Path:
+        """Path of the Verilog-A file."""
+        return self._entry.path
+
+    @property
+    def given(self) -> Mapping[str, ParameterValue]:
+        """Parameters that were given a value."""
+        return MappingProxyType(self._given)
+
+    @property
+    def parameters(self) -> Mapping[str, ParameterValue | Scalar]:
+        """Every parameter with its value, given or default."""
+        return MappingProxyType({**self._setup.parameters, **self._given})
+
+    @property
+    def state_parameter(self) -> str | None:
+        """Name of the instance parameter that sets the state; None for a device without one."""
+        return self._entry.state_parameter or None
+
+    @property
+    def state_node(self) -> str | None:
+        return self._entry.state_node or None
+
+    @property
+    def write_parameter(self) -> str | None:
+        return self._entry.write_parameter or None
+
+    @property
+    def state_scale(self) -> float:
+        return self._number(self._entry.state_scale)
+
+    @property
+    def state_range(self) -> tuple[float, float]:
+        """Lowest and highest state, in the unit of the state parameter."""
+        if self.state_parameter is None:
+            raise SpecError(f"{self.name} has no state: give state= and state_range= if it should have one")
+        low, high = self._entry.state_range
+        return self._number(low, min), self._number(high, max)
+
+    @property
+    def set_polarity(self) -> int:
+        """Sign of the voltage that lowers the resistance (SET)."""
+        polarity = self._entry.polarity(self._numbers)
+        if polarity == 0:
+            raise SpecError(f"the SET polarity of {self.name} is not known: give set_polarity=+1 or -1")
+        return polarity
+
+    @property
+    def is_linear(self) -> bool:
+        """True when the current is proportional to the voltage at every state, known from the model."""
+        return self._static.is_linear
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """sha256 of the model and of every given parameter."""
+        values = {
+            name: value.detach().cpu().tolist() if isinstance(value, torch.Tensor) else value
+            for name, value in sorted(self._sampled.items())
+        }
+        return hashlib.sha256((self.ir.digest + json.dumps(values)).encode()).hexdigest()
+
+    def __repr__(self) -> str:
+        shown = {
+            name: f"tensor{tuple(v.shape)}" if isinstance(v, torch.Tensor) else v for name, v in self._given.items()
+        }
+        return f"Device({self.name!r}{''.join(f', {k}={v}' for k, v in shown.items())})"
+
+    # --- other values -------------------------------------------------------------------------------
+
+    def replace(self, **parameters: ParameterValue) -> Device:
+        """The same model with other values for some parameters.
+
+        >>> Device("vteam").replace(r_on=100.0).parameters["r_on"]
+        100.0
+        """
+        other = object.__new__(Device)
+        other._entry, other.ir = self._entry, self.ir
+        other._given = {**self._given, **{k: self._value(k, v) for k, v in parameters.items()}}
+        other._check_parameters()
+        return other
+
+    def sample(self, shape: tuple[int, ...], *, generator: torch.Generator) -> Device:
+        """Draw every parameter that is a distribution, one value per cell of ``shape``.
+
+        A draw outside a parameter's range is an error, never clipped without a word: use a
+        distribution that stays inside. Raises SpecError for one without an inverse CDF.
+
+        >>> spread = Device("vteam", r_on=torch.distributions.Uniform(40.0, 60.0))
+        >>> drawn = spread.sample((2, 3), generator=torch.Generator().manual_seed(0))
+        >>> drawn.parameters["r_on"].shape
+        torch.Size([2, 3])
+        """
+        drawn = {}
+        for name in self._distributions:
+            distribution = self._given[name]
+            assert isinstance(distribution, torch.distributions.Distribution)
+            uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
+            try:
+                drawn[name] = distribution.icdf(uniform)
+            except NotImplementedError as error:
+                raise SpecError(
+                    f"parameter {name}: {type(distribution).__name__} has no inverse CDF, so it cannot be drawn "
+                    "with an explicit generator: give a tensor of your own draws"
+                ) from error
+        return self.replace(**drawn)
+
+    # --- static I-V ---------------------------------------------------------------------------------
+
+    def current(self, voltage: Array, state: Array | None = None) -> torch.Tensor:
+        """Static current (A) from p to n at ``voltage`` (V) and ``state``; they broadcast; differentiable.
+
+        >>> float(Device("stanford_pku").current(1.0, 0.2e-9))  # doctest: +ELLIPSIS
+        0.01226...
+        """
+        volts = check_finite(as_tensor(voltage, "voltage"), "voltage")
+        cells = None if self.state_parameter is None and state is None else self.check_state(state)
+        return self.current_and_slope(volts, cells)[0]
+
+    def current_and_slope(
+        self, voltage: torch.Tensor, state: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Current (A) and dI/dV (S), without checks: for solvers, which check once per tile."""
+        model = self._static
+        parameters = self._varying(state)
+        shape = torch.broadcast_shapes(voltage.shape, *(p.shape for p in parameters.values()))
+        # the parameters stay in their own shape: what depends on them alone is computed once per cell
+        volts = voltage if not model.internal else voltage.expand(shape)
+        unknowns, terms = self._solve_internal(model, volts, parameters)
+        current = _tensor(terms.resist[0], volts).expand(shape)
+        slope = _tensor(terms.jacobian_resist.get((0, 0), 0.0), volts).expand(shape)
+        if model.internal:
+            slope = slope - _schur(terms, len(unknowns), volts)
+        return current, slope
+
+    def _solve_internal(
+        self, model: TorchModel, volts: torch.Tensor, parameters: Mapping[str, torch.Tensor]
+    ) -> tuple[list[torch.Tensor], Terms]:
+        """Newton on the internal nodes of every cell; the last step carries the gradient."""
+        count = len(model.internal)
+        if count == 0:
+            return [volts], model([volts], parameters)
+        inner = [torch.zeros_like(volts) for _ in range(count)]
+        with torch.no_grad():
+            for _ in range(_NEWTON_STEPS):
+                step, worst = _newton_step(model([volts, *inner], parameters), count, volts)
+                inner = [u + s.clamp(-1.0, 1.0) for u, s in zip(inner, step, strict=True)]
+                if worst <= _INTERNAL_TOLERANCE:
+                    break
+            else:
+                raise ModelError(
+                    f"the internal nodes of {self.name} were not found in {_NEWTON_STEPS} steps: lower the voltage"
+                )
+        step, _ = _newton_step(model([volts, *inner], parameters), count, volts)
+        inner = [u + s for u, s in zip(inner, step, strict=True)]
+        return [volts, *inner], model([volts, *inner], parameters)
+
+    def conductance(self, state: Array | None = None, v_read: float = 0.1) -> Conductance:
+        """Chord I(v_read)/v_read (S) at ``state``.
+
+        >>> float(Device("vteam").conductance(1.0))
+        0.001
+        """
+        if not math.isfinite(v_read) or v_read == 0:
+            raise SpecError(f"v_read is {v_read} V: it must be finite and not 0")
+        return self.current(v_read, state) / v_read
+
+    def state_for(self, conductance: Array, v_read: float = 0.1) -> State:
+        """State at which the chord conductance is ``conductance`` (S), by bisection of the state range.
+
+        Differentiable. Raises SpecError where the device cannot reach the conductance.
+
+        >>> device = Device("vteam", r_on=1e3, r_off=1e5)
+        >>> float(device.conductance(device.state_for(5e-4)))
+        0.0005
+        """
+        wanted = check_positive(as_tensor(conductance, "conductance"), "conductance")
+        low, high = self.state_range
+        with torch.no_grad():
+            ends = [self.conductance(torch.full_like(wanted, x), v_read) for x in (low, high)]
+            self._check_reachable(wanted, ends)
+            rising = ends[1] > ends[0]
+            below, above = (torch.full_like(wanted, x) for x in (low, high))
+            for _ in range(_BISECTIONS):
+                middle = 0.5 * (below + above)
+                short = (self.conductance(middle, v_read) < wanted) == rising
+                below, above = torch.where(short, middle, below), torch.where(short, above, middle)
+            found = 0.5 * (below + above)
+        return self._with_gradient(found, wanted, v_read) if wanted.requires_grad else found
+
+    def _check_reachable(self, wanted: torch.Tensor, ends: list[torch.Tensor]) -> None:
+        lowest, highest = torch.minimum(*ends), torch.maximum(*ends)
+        slack = 1e-9  # relative: a conductance computed as 1/r_on must not fail by rounding
+        bad = (wanted < lowest * (1 - slack)) | (wanted > highest * (1 + slack))
+        if bool(bad.any()):
+            where = tuple(int(i) for i in bad.nonzero()[0])
+            limits = [float(e.expand(wanted.shape)[where]) for e in (lowest, highest)]
+            raise SpecError(
+                f"conductance{list(where)} is {float(wanted[where])} S: {self.name} reaches "
+                f"{limits[0]:.6g} to {limits[1]:.6g} S with these parameters"
+            )
+
+    def _with_gradient(self, found: State, wanted: torch.Tensor, v_read: float) -> State:
+        """``found`` with d(state)/d(conductance) of the implicit function."""
+        state = found.detach().requires_grad_(True)
+        chord = self.conductance(state, v_read)
+        (slope,) = torch.autograd.grad(chord.sum(), state)
+        return found + (wanted - chord.detach()) / slope.detach()
+
+    def check_state(self, state: Array | None) -> State:
+        """``state`` as a tensor; SpecError if it is missing, not finite, or outside the range."""
+        if self.state_parameter is None:
+            raise SpecError(f"{self.name} has no state: declare one with state= and state_range=")
+        if state is None:
+            raise SpecError(f"{self.name} needs a state: give state= ({self.state_parameter})")
+        cells = check_finite(as_tensor(state, "state"), "state")
+        low, high = self.state_range
+        bad = (cells < low) | (cells > high)
+        if bool(bad.any()):
+            where = tuple(int(i) for i in bad.nonzero()[0])
+            raise SpecError(
+                f"state{list(where)} is {float(cells[where])}: {self.state_parameter} of {self.name} "
+                f"goes from {low} to {high}"
+            )
+        self._static.check(self._varying(cells))
+        return cells
+
+    # --- dynamics -----------------------------------------------------------------------------------
+
+    def simulate(
+        self,
+        voltage: Array,
+        dt: float,
+        state: Array | None = None,
+        engine: str = "torch",
+        **options: Any,
+    ) -> dynamics.Trace:
+        """Current and state while ``voltage`` is applied, one sample every ``dt`` seconds.
+
+        voltage: (time,) or (time, *cells) V, linear between samples. state: at the first sample.
+        engine: "torch" (any number of devices at once) or "ngspice" (one device).
+        Raises SpecError for an unknown engine or option, SolveError if the step becomes too small.
+        """
+        return dynamics.simulate(self, voltage, dt, state, engine, **options)
+
+    # --- for other engines --------------------------------------------------------------------------
+
+    def osdi(self, per_cell: Collection[str] = ()) -> Path:
+        """The model as an OSDI library for ngspice, compiled at the first call.
+
+        per_cell: further parameters that the netlist sets on each instance.
+        """
+        instance = {p.name for p in self.ir.parameters if p.instance} | set(per_cell)
+        if self.state_parameter is not None:
+            instance.add(self.state_parameter)
+        return build(print_c(self.ir, instance), self.name)
+
+    def torch_model(self, *, static: bool, extra: Mapping[str, Scalar] = MappingProxyType({})) -> TorchModel:
+        """The model as a torch function; the n terminal is at 0 V. ``extra``: fixed parameters."""
+        fixed = {name: v for name, v in self._sampled.items() if not isinstance(v, torch.Tensor)}
+        varying = {name for name, v in self._sampled.items() if isinstance(v, torch.Tensor)}
+        if self.state_parameter is not None:
+            fixed.pop(self.state_parameter, None)
+            varying.add(self.state_parameter)
+        ground = self.ir.terminals[1]
+        return TorchModel(self.ir, {**fixed, **extra}, varying, static=static, grounded=[ground])
+
+    # --- inside -------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _static(self) -> TorchModel:
+        return self.torch_model(static=True)
+
+    @property
+    def _distributions(self) -> list[str]:
+        return [n for n, v in self._given.items() if isinstance(v, torch.distributions.Distribution)]
+
+    @property
+    def _sampled(self) -> dict[str, Scalar | torch.Tensor]:
+        if self._distributions:
+            raise SpecError(
+                f"parameter {self._distributions[0]} of {self.name} is a distribution: draw it first, "
+                "with device.sample(shape, generator=...)"
+            )
+        return dict(self._given)  # type: ignore[arg-type]  # no distribution is left
+
+    @property
+    def _numbers(self) -> dict[str, Scalar]:
+        """Given values; for a tensor or a distribution a representative one."""
+        found: dict[str, Scalar] = {}
+        for name, value in self._given.items():
+            if isinstance(value, torch.distributions.Distribution):
+                value = value.mean
+            found[name] = float(value.detach().reshape(-1)[0]) if isinstance(value, torch.Tensor) else value
+        return found
+
+    @functools.cached_property
+    def _setup(self) -> Any:
+        return run_setup(self.ir, self._numbers)
+
+    def _number(self, value: float | str, pick: Any = None) -> float:
+        """A number of the catalogue, which may be the name of a parameter."""
+        if not isinstance(value, str):
+            return float(value)
+        given = self._given.get(value)
+        if isinstance(given, torch.Tensor):
+            return float(pick(given.min(), given.max())) if pick else float(given.reshape(-1)[0])
+        return float(self._setup.parameters[value])
+
+    def _varying(self, state: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        found = {n: v for n, v in self._sampled.items() if isinstance(v, torch.Tensor)}
+        if self.state_parameter is not None and state is not None:
+            found[self.state_parameter] = state
+        return found
+
+
+def _user_entry(
+    model: str | Path,
+    state: str | None,
+    state_range: tuple[float, float] | None,
+    state_node: str | None,
+    state_scale: float,
+    write: str | None,
+    set_polarity: int | None,
+) -> CatalogueEntry:
+    """A catalogue entry for a file of the user."""
+    path = Path(model)
+    if path.suffix != ".va":
+        raise SpecError(
+            f"no bundled model {str(model)!r}: choose from {', '.join(sorted(CATALOGUE))}, or give a .va file"
+        )
+    if not path.is_file():
+        raise SpecError(f"{path} does not exist: give the path of a Verilog-A file")
+    if (state is None) != (state_range is None):
+        raise SpecError("state= and state_range= go together: the parameter that sets the state, and its range")
+    if state_range is not None:
+        low, high = (float(v) for v in state_range)
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise SpecError(f"state_range is {state_range}: it must be two finite numbers, low below high")
+        state_range = (low, high)
+    if set_polarity not in (None, 1, -1):
+        raise SpecError(f"set_polarity is {set_polarity!r}: it must be +1 or -1")
+    if not math.isfinite(state_scale) or state_scale == 0:
+        raise SpecError(f"state_scale is {state_scale}: it must be finite and not 0")
+    return CatalogueEntry(
+        name=path.stem,
+        path=path,
+        state_parameter=state or "",
+        state_range=state_range or (0.0, 1.0),
+        state_scale=state_scale,
+        state_node=state_node or "",
+        write_parameter=write or "",
+        set_polarity=set_polarity or 0,
+        summary="user's file",
+        reference="",
+    )
+
+
+def _tensor(value: torch.Tensor | float, like: torch.Tensor) -> torch.Tensor:
+    return value if isinstance(value, torch.Tensor) else like.new_tensor(value)
+
+
+def _newton_step(
+    terms: Terms, count: int, like: torch.Tensor
+) -> tuple[list[torch.Tensor], float]:
+    """Step of the internal nodes, and the largest relative residual."""
+    residual = torch.stack([_tensor(terms.resist[k + 1], like).expand(like.shape) for k in range(count)], -1)
+    matrix = _block(terms, range(1, count + 1), range(1, count + 1), like)
+    step = torch.linalg.solve(matrix.detach(), -residual.unsqueeze(-1)).squeeze(-1)
+    worst = float(step.detach().abs().max()) if step.numel() else 0.0
+    return list(step.unbind(-1)), worst
+
+
+def _schur(terms: Terms, size: int, like: torch.Tensor) -> torch.Tensor:
+    """What the internal nodes take from dI/dV: J_pi J_ii^-1 J_ip."""
+    inner = range(1, size)
+    left = _block(terms, [0], inner, like)
+    right = _block(terms, inner, [0], like)
+    return (left @ torch.linalg.solve(_block(terms, inner, inner, like), right))[..., 0, 0]
+
+
+def _block(terms: Terms, rows: Collection[int], columns: Collection[int], like: torch.Tensor) -> torch.Tensor:
+    entries = [
+        torch.stack(
+            [_tensor(terms.jacobian_resist.get((r, c), 0.0), like).expand(like.shape) for c in columns], -1
+        )
+        for r in rows
+    ]
+    return torch.stack(entries, -2)  # (*cells, rows, columns)

@@ -1,0 +1,473 @@
+"""The front end: a Verilog-A file -> DeviceIR, through openvaf-py.
+
+This is the only module that imports openvaf-py. Whatever it does not understand it refuses: a model
+that compiles means what its text says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import networkx as nx
+
+from cosim.devices import ir
+from cosim.devices.ir import Constant, DeviceIR, Function, Input, Instruction
+from cosim.devices.source import PreparedSource, compile_checked, prepare
+from cosim.errors import ModelError, ToolNotFound
+
+__all__ = ["compile_file", "compile_source"]
+
+_IDENTITY = "optbarrier"  # keeps OpenVAF's own simplifier from merging values
+_DROPPED_CALLS = ("Print", "CollapseHint")
+_NOISE_CALLS = ("WhiteNoise", "FlickerNoise", "NoiseTable")
+_GROUND = 4294967295
+_NODE_KINDS = {"KirchoffLaw": "voltage", "BranchCurrent": "flow", "Implicit": "implicit"}
+_TYPES: dict[int, ir.Type] = {0: "real", 1: "integer", 2: "string"}
+
+
+def compile_file(path: str | Path, *, module: str | None = None) -> DeviceIR:
+    """Compile one module of the Verilog-A file ``path`` (its only one, unless named).
+
+    Raises ModelError for a text that is not understood, with file and line.
+    """
+    return compile_source(prepare(Path(path)), module=module)
+
+
+def compile_source(source: PreparedSource, *, module: str | None = None) -> DeviceIR:
+    """As ``compile_file``, for a text that went through the source pre-pass."""
+    try:
+        import openvaf_py
+    except ImportError as error:
+        raise ToolNotFound(
+            "openvaf-py is not installed, so a .va file cannot be compiled (bundled models work without "
+            "it): python -m pip install openvaf-py, on Python 3.11 or 3.12 under Linux or macOS"
+        ) from error
+    modules = compile_checked(source, openvaf_py.compile_va)
+    names = [m.name for m in modules]
+    if module is None and len(modules) != 1:
+        raise ModelError(f"{source.path}: {len(modules)} modules ({', '.join(names)}); name one with module=")
+    if module is not None and module not in names:
+        raise ModelError(f"{source.path}: no module {module!r}; it has: {', '.join(names)}")
+    chosen = modules[0] if module is None else modules[names.index(module)]
+    compiled = _Lowering(chosen, source).run()
+    ir.validate(compiled)
+    return compiled
+
+
+class _Lowering:
+    """One openvaf module on its way to a DeviceIR."""
+
+    def __init__(self, module: Any, source: PreparedSource) -> None:
+        self.module = module
+        self.source = source
+        self.dae = module.get_dae_system()
+        self.descriptor = module.get_osdi_descriptor()
+        self.types = {p["name"]: _TYPES[p["flags"] & 3] for p in self.descriptor["params"]}
+
+    def run(self) -> DeviceIR:
+        self.refuse_unsupported()
+        setup, resolved, cache = self.setup()
+        types = setup.types()
+        flow, evaluate = self.evaluate([types[value] for value in cache])
+        return DeviceIR(
+            name=self.module.name,
+            parameters=self.parameters(),
+            nodes=self.nodes(),
+            setup=setup,
+            evaluate=evaluate,
+            resolved=resolved,
+            cache=cache,
+            residuals=self.residuals(flow),
+            jacobian=self.jacobian(flow),
+            collapsible=tuple(
+                ir.Collapse(p["node1_idx"], None if p["node2_idx"] == _GROUND else p["node2_idx"])
+                for p in self.dae["collapsible_pairs"]
+            ),
+            source_digest=self.source.digest,
+            compiler=f"openvaf-py {version('openvaf-py')}",
+        )
+
+    def fail(self, what: str, remedy: str) -> ModelError:
+        return ModelError(f"{self.source.path}: module {self.module.name}: {what}; {remedy}")
+
+    def refuse_unsupported(self) -> None:
+        if self.module.has_bound_step:
+            raise self.fail("$bound_step", "remove it and give the analysis a maximum step")
+        for name, type_ in self.types.items():
+            if type_ == "string":
+                raise self.fail(f"parameter {name} is a string", "use an integer parameter with named codes")
+        rows = {j["row_node_idx"] for j in self.dae["jacobian"]}
+        for index, node in enumerate(self.dae["nodes"]):
+            if node["is_internal"] and index not in rows:
+                raise self.fail(f"internal node {node['name']} has no equation", "contribute to it or remove it")
+
+    def parameters(self) -> tuple[ir.Parameter, ...]:
+        declared = {p.name: p for p in self.source.parameters if p.module == self.module.name}
+        defaults = {k.lower(): v for k, v in self.module.get_param_defaults().items()}
+        found = []
+        for p in self.descriptor["params"]:
+            name = p["name"]
+            default = defaults.get(name.lower())
+            if default is not None and self.types[name] == "integer":
+                default = int(default)
+            found.append(
+                ir.Parameter(
+                    name=name,
+                    type=self.types[name],
+                    instance=declared[name].instance,
+                    units=p["units"],
+                    description=p["description"],
+                    range=declared[name].range,
+                    default=default,
+                )
+            )
+        return tuple(found)
+
+    def nodes(self) -> tuple[ir.Node, ...]:
+        terminals = len(self.dae["terminals"])
+        return tuple(
+            ir.Node(n["name"], index < terminals, _NODE_KINDS[n["kind"]])
+            for index, n in enumerate(self.dae["nodes"])
+        )
+
+    # --- evaluate ---------------------------------------------------------------------------------
+
+    def evaluate(self, cache_types: list[ir.Type]) -> tuple[_Flow, Function]:
+        mir = self.module.get_mir_instructions()
+        names = list(zip(self.module.param_names, self.module.param_kinds, strict=True))
+        values = mir["params"]
+        inputs, constants = [], dict(_constants(mir, self.module.get_str_constants()))
+        for value, (name, kind) in zip(values, names, strict=False):
+            if kind == "enable_lim":
+                constants[value] = Constant(value, "boolean", False)
+            elif kind in ("hidden_state", "prev_state", "new_state"):
+                inputs.append(Input(value, kind, name, "real"))
+            else:
+                inputs.append(self.input(value, name, kind))
+        for position, index in enumerate(i for _, i in self.module.get_cache_mapping()):
+            inputs.append(Input(values[index], "cache", str(position), cache_types[position]))
+        roots = [_value(e[k]) for e in (*self.dae["residuals"], *self.dae["jacobian"])
+                 for k in ("resist_var", "react_var")]
+        flow = _Flow(mir, inputs, constants, self.eval_call)
+        function = flow.function(roots)
+        for unused in function.inputs:
+            if unused.kind in ("hidden_state", "prev_state", "new_state"):
+                raise self.fail(
+                    f"variable {unused.name} is read before it is assigned, so it would have to be carried "
+                    "between evaluations",
+                    "assign it on every path, or make it a state on an internal node",
+                )
+        return flow, function
+
+    def input(self, value: str, name: str, kind: str) -> Input:
+        simple: dict[str, tuple[str, ir.Type]] = {
+            "param_given": ("given", "boolean"),
+            "voltage": ("voltage", "real"),
+            "current": ("current", "real"),
+            "temperature": ("temperature", "real"),
+            "abstime": ("abstime", "real"),
+            "enable_integration": ("integrating", "boolean"),
+        }
+        if kind == "param":
+            return Input(value, "parameter", name, self.types[name])
+        if kind == "sysfun" and name == "mfactor":
+            return Input(value, "mfactor", name, "real")
+        if kind == "implicit_unknown":
+            return Input(value, "unknown", f"implicit_equation_{name.removeprefix('inode')}", "real")
+        if kind == "current":
+            return Input(value, "unknown", f"flow({name[2:-1]})", "real")
+        if kind in simple:
+            return Input(value, simple[kind][0], name, simple[kind][1])
+        raise self.fail(f"{name} ({kind}) is not supported", "remove it from the model")
+
+    def eval_call(self, code: Mapping[str, Any], declared: Mapping[str, Any]) -> Instruction | str | None:
+        """An instruction for a call; or the value that it is equal to; or None to drop it."""
+        name = declared[code["func_ref"]]["name"]
+        operands = tuple(code["operands"])
+        if name.startswith(_DROPPED_CALLS):
+            return None
+        if name.startswith(("BuiltinLimit", "StoreLimit", "LimDiscontinuity")):
+            return operands[0] if operands else None  # $limit only helps convergence
+        if name == "SimParamOpt":
+            return Instruction(code["result"], "simparam", operands)
+        if name == "Analysis":
+            return Instruction(code["result"], "analysis", operands)
+        if name.startswith(_NOISE_CALLS):
+            return "v3"  # noise sources contribute nothing to the large-signal equations
+        raise self.fail(f"call {name} is not supported", "remove it from the model")
+
+    def residuals(self, flow: _Flow) -> tuple[ir.Residual, ...]:
+        entry = flow.entry
+        return tuple(ir.Residual(entry(r["resist_var"]), entry(r["react_var"])) for r in self.dae["residuals"])
+
+    def jacobian(self, flow: _Flow) -> tuple[ir.JacobianEntry, ...]:
+        entry = flow.entry
+        return tuple(
+            ir.JacobianEntry(j["row_node_idx"], j["col_node_idx"], entry(j["resist_var"]), entry(j["react_var"]))
+            for j in self.dae["jacobian"]
+        )
+
+    # --- setup ------------------------------------------------------------------------------------
+
+    def setup(self) -> tuple[Function, tuple[str, ...], tuple[str, ...]]:
+        mir = self.module.get_init_mir_instructions()
+        names = zip(mir["params"], self.module.init_param_names, self.module.init_param_kinds, strict=True)
+        inputs = [self.input(value, name, kind) for value, name, kind in names]
+        cache = [f"v{value}" for value, _ in self.module.get_cache_mapping()]
+        resolved = {name: self.resolved(mir, name, inputs) for name in self.types}
+        effects = self.setup_effects(mir, inputs)
+        flow = _Flow(mir, inputs, dict(_constants(mir, {})), effects.call)
+        flow.constants |= effects.constants
+        function = flow.function([*cache, *resolved.values()])
+        final = tuple(flow.resolve(resolved[name]) for name in self.types)
+        return function, final, tuple(flow.resolve(value) for value in cache)
+
+    def resolved(self, mir: Mapping[str, Any], name: str, inputs: Iterable[Input]) -> str:
+        """The phi that joins the given value of a parameter with its default."""
+        raw = next(i.value for i in inputs if i.kind == "parameter" and i.name == name)
+        for code in mir["instructions"]:
+            if code["opcode"] == "phi" and any(p["value"] == raw for p in code["phi_operands"]):
+                return code["result"]
+        raise self.fail(f"the default of parameter {name} was not found", "give it a literal default")
+
+    def setup_effects(self, mir: Mapping[str, Any], inputs: Iterable[Input]) -> _SetupEffects:
+        hints = [c for c in self.module.callback_names if c.startswith("CollapseHint")]
+        return _SetupEffects(self, mir, inputs, hints)
+
+
+class _SetupEffects:
+    """Names the calls of the init function, whose declarations openvaf-py does not export.
+
+    A call inside the region of one ``param_given`` branch reports that parameter as out of range;
+    the others are the collapse hints, in the order of the callback list.
+    """
+
+    def __init__(
+        self, owner: _Lowering, mir: Mapping[str, Any], inputs: Iterable[Input], hints: list[str]
+    ) -> None:
+        self.constants: dict[str, Constant] = {}
+        self._owner = owner
+        given = {i.value: i.name for i in inputs if i.kind == "given"}
+        graph = nx.DiGraph()
+        for name, edges in mir["blocks"].items():
+            graph.add_edges_from((name, successor) for successor in edges["successors"])
+        entry = mir["instructions"][0]["block"]
+        graph.add_node(entry)
+        dominator = nx.immediate_dominators(graph, entry)
+        self._region: dict[str, str] = {}
+        for code in mir["instructions"]:
+            if code["opcode"] == "br" and code["condition"] in given:
+                for target in (code["true_block"], code["false_block"]):
+                    if len(mir["blocks"][target]["predecessors"]) == 1:
+                        self._region[target] = given[code["condition"]]
+        self._dominator = dominator
+        calls = [c for c in mir["instructions"] if c["opcode"] == "call"]
+        refs = {c["func_ref"] for c in calls if self._parameter(c["block"]) is None and not c.get("operands")}
+        order = sorted(refs, key=lambda ref: int(ref.removeprefix("inst")))
+        if len(order) != len(hints):
+            raise owner.fail(
+                f"{len(order)} calls in the set-up for {len(hints)} node merges cannot be told apart",
+                "remove $finish, $stop and $fatal, and merge nodes only under conditions of parameters",
+            )
+        pairs = owner.dae["collapsible_pairs"]
+        self._pair = {ref: self._pair_index(hint, pairs) for ref, hint in zip(order, hints, strict=True)}
+
+    def _pair_index(self, hint: str, pairs: list[dict[str, Any]]) -> int:
+        numbers = [int(n) for n in re.findall(r"node(\d+)", hint)]
+        wanted = (numbers[0], numbers[1] if len(numbers) == 2 else _GROUND)
+        for pair in pairs:
+            if (pair["node1_idx"], pair["node2_idx"]) == wanted:
+                return pair["pair_idx"]
+        raise self._owner.fail(f"{hint} names no known pair of nodes", "simplify the V(a,b) <+ 0 contribution")
+
+    def _parameter(self, block: str) -> str | None:
+        while block not in self._region:
+            parent = self._dominator.get(block)
+            if parent is None or parent == block:
+                return None
+            block = parent
+        return self._region[block]
+
+    def call(self, code: Mapping[str, Any], declared: Mapping[str, Any]) -> Instruction | str | None:
+        parameter = self._parameter(code["block"])
+        if parameter is not None and not code.get("operands"):
+            value = f"name_{parameter}"
+            self.constants[value] = Constant(value, "string", parameter)
+            return Instruction(None, "out_of_range", (value,))
+        if not code.get("operands"):
+            index = self._pair[code["func_ref"]]
+            value = f"pair_{index}"
+            self.constants[value] = Constant(value, "integer", index)
+            return Instruction(None, "collapse", (value,))
+        if code.get("result") is None:
+            return None  # a message of the model at set-up
+        raise self._owner.fail(
+            "$simparam or analysis() on parameters alone is not supported",
+            "use a parameter instead, or use it together with a voltage",
+        )
+
+
+# --- shared: openvaf's dictionaries -> Function ---------------------------------------------------
+
+_Call: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any]], Instruction | str | None]
+
+
+class _Flow:
+    """The instructions of one function, translated; identities become aliases."""
+
+    def __init__(
+        self, mir: Mapping[str, Any], inputs: list[Input], constants: dict[str, Constant], call: _Call
+    ) -> None:
+        self.constants = constants
+        self._inputs = inputs
+        self._alias: dict[str, str] = {}
+        self._order: list[str] = []
+        self._phis: dict[str, list[Mapping[str, Any]]] = {name: [] for name in mir["blocks"]}
+        self._code: dict[str, list[Instruction]] = {name: [] for name in mir["blocks"]}
+        self._end: dict[str, ir.Jump | ir.Branch] = {}
+        self._entry = mir["instructions"][0]["block"]
+        for code in mir["instructions"]:
+            self._translate(code, call, mir.get("function_decls", {}))
+
+    def _translate(self, code: Mapping[str, Any], call: _Call, declared: Mapping[str, Any]) -> None:
+        block, opcode = code["block"], code["opcode"]
+        if opcode == "br":
+            self._end[block] = ir.Branch(code["condition"], code["true_block"], code["false_block"])
+        elif opcode == "jmp":
+            self._end[block] = ir.Jump(code["destination"])
+        elif opcode == "phi":
+            self._phis[block].append(code)
+        elif opcode == _IDENTITY:
+            self._alias[code["result"]] = code["operands"][0]
+        elif opcode == "call":
+            made = call(code, declared)
+            if isinstance(made, Instruction):
+                self._code[block].append(made)
+            elif made is not None and code.get("result") is not None:
+                self._alias[code["result"]] = made
+        else:
+            self._code[block].append(Instruction(code["result"], opcode, tuple(code["operands"])))
+
+    def resolve(self, value: str) -> str:
+        while value in self._alias:
+            value = self._alias[value]
+        return value
+
+    def entry(self, mir_name: str) -> str | None:
+        """The value of ``mir_N``; None where it is the constant 0."""
+        value = self.resolve(_value(mir_name))
+        constant = self.constants.get(value)
+        return None if constant is not None and constant.literal == 0.0 else value
+
+    def function(self, roots: Iterable[str]) -> Function:
+        """Blocks in reverse postorder, without instructions that nothing needs."""
+        graph = nx.DiGraph()
+        graph.add_node(self._entry)
+        for name, end in self._end.items():
+            graph.add_edges_from((name, target) for target in _targets(end))
+        order = list(reversed(list(nx.dfs_postorder_nodes(graph, self._entry))))
+        blocks = tuple(self._block(name, set(order)) for name in order)
+        live = _live(blocks, [self.resolve(root) for root in roots])
+        types = self._types(blocks)
+        kept = tuple(
+            ir.Block(
+                block.name,
+                tuple(ir.Phi(p.result, types[p.result], p.incoming) for p in block.phis if p.result in live),
+                tuple(c for c in block.code if c.result is None or c.result in live),
+                block.end,
+            )
+            for block in blocks
+        )
+        return Function(
+            tuple(i for i in self._inputs if i.value in live),
+            tuple(c for c in self.constants.values() if c.value in live),
+            kept,
+        )
+
+    def _block(self, name: str, reachable: set[str]) -> ir.Block:
+        phis = tuple(
+            ir.Phi(
+                code["result"],
+                "real",  # set in function(), where every operand is known
+                tuple(
+                    (p["block"], self.resolve(p["value"])) for p in code["phi_operands"] if p["block"] in reachable
+                ),
+            )
+            for code in self._phis[name]
+        )
+        code = tuple(
+            Instruction(c.result, c.opcode, tuple(self.resolve(v) for v in c.operands))
+            for c in self._code[name]
+        )
+        end = self._end.get(name, ir.Return())
+        if isinstance(end, ir.Branch):
+            end = ir.Branch(self.resolve(end.condition), end.true, end.false)
+        return ir.Block(name, phis, code, end)
+
+    def _types(self, blocks: tuple[ir.Block, ...]) -> dict[str, ir.Type]:
+        types: dict[str, ir.Type] = {i.value: i.type for i in self._inputs}
+        types |= {c.value: c.type for c in self.constants.values()}
+        for block in blocks:
+            for code in block.code:
+                opcode = ir.OPCODES.get(code.opcode)
+                if opcode is None:
+                    raise ModelError(f"openvaf opcode {code.opcode!r} is not in the opcode table")
+                if code.result is not None and opcode.result is not None:
+                    types[code.result] = opcode.result
+        pending = [phi for block in blocks for phi in block.phis]
+        while pending:
+            known = [phi for phi in pending if any(v in types for _, v in phi.incoming)]
+            if not known:
+                raise ModelError(f"phi {pending[0].result} has no typed operand")
+            for phi in known:
+                types[phi.result] = next(types[v] for _, v in phi.incoming if v in types)
+            pending = [phi for phi in pending if phi.result not in types]
+        return types
+
+
+def _targets(end: ir.Jump | ir.Branch) -> tuple[str, ...]:
+    return (end.target,) if isinstance(end, ir.Jump) else (end.true, end.false)
+
+
+def _live(blocks: Iterable[ir.Block], roots: Iterable[str]) -> set[str]:
+    """Values that a root, a branch or an effect needs."""
+    sources: dict[str, tuple[str, ...]] = {}
+    pending = list(roots)
+    for block in blocks:
+        for phi in block.phis:
+            sources[phi.result] = tuple(value for _, value in phi.incoming)
+        for code in block.code:
+            if code.result is None:
+                pending += code.operands
+            else:
+                sources[code.result] = code.operands
+        if isinstance(block.end, ir.Branch):
+            pending.append(block.end.condition)
+    live: set[str] = set()
+    while pending:
+        value = pending.pop()
+        if value not in live:
+            live.add(value)
+            pending += sources.get(value, ())
+    return live
+
+
+def _value(mir_name: str) -> str:
+    return "v" + mir_name.removeprefix("mir_")
+
+
+def _constants(mir: Mapping[str, Any], strings: Mapping[str, str]) -> Iterator[tuple[str, Constant]]:
+    kinds: tuple[tuple[str, ir.Type], ...] = (
+        ("constants", "real"),
+        ("int_constants", "integer"),
+        ("bool_constants", "boolean"),
+    )
+    for key, type_ in kinds:
+        for value, literal in mir[key].items():
+            yield value, Constant(value, type_, literal)
+    for value, literal in strings.items():
+        yield value, Constant(value, "string", literal)

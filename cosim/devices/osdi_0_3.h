@@ -1,0 +1,94 @@
+/* OSDI 0.3: the binary interface between a compiled compact model and a simulator.
+ * Layout as published with the specification (SemiMod, OSDI 0.3); only what a model needs. */
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PARA_TY_REAL 0u
+#define PARA_TY_INT 1u
+#define PARA_KIND_INST (1u << 30)
+#define ACCESS_FLAG_SET 1u
+#define JACOBIAN_ENTRY_RESIST 4u
+#define JACOBIAN_ENTRY_REACT 8u
+#define ANALYSIS_NOISE 1024u
+#define ANALYSIS_DC 2048u
+#define ANALYSIS_AC 4096u
+#define ANALYSIS_TRAN 8192u
+#define ANALYSIS_IC 16384u
+#define ANALYSIS_STATIC 32768u
+#define ANALYSIS_NODESET 65536u
+#define EVAL_RET_FLAG_FATAL 2u
+#define INIT_ERR_OUT_OF_BOUNDS 1u
+#define NONE UINT32_MAX
+
+typedef struct { char *name; uint32_t num_args; void *func_ptr; } OsdiLimFunction;
+typedef struct { char **names; double *vals; char **names_str; char **vals_str; } OsdiSimParas;
+typedef struct {
+  OsdiSimParas paras; double abstime; double *prev_solve; double *prev_state; double *next_state; uint32_t flags;
+} OsdiSimInfo;
+typedef struct { uint32_t code; uint32_t parameter_id; } OsdiInitError;
+typedef struct { uint32_t flags; uint32_t num_errors; OsdiInitError *errors; } OsdiInitInfo;
+typedef struct { uint32_t node_1; uint32_t node_2; } OsdiNodePair;
+typedef struct { OsdiNodePair nodes; uint32_t react_ptr_off; uint32_t flags; } OsdiJacobianEntry;
+typedef struct {
+  char *name; char *units; char *residual_units;
+  uint32_t resist_residual_off; uint32_t react_residual_off;
+  uint32_t resist_limit_rhs_off; uint32_t react_limit_rhs_off;
+  bool is_flow;
+} OsdiNode;
+typedef struct {
+  char **name; uint32_t num_alias; char *description; char *units; uint32_t flags; uint32_t len;
+} OsdiParamOpvar;
+typedef struct { char *name; OsdiNodePair nodes; } OsdiNoiseSource;
+typedef struct {
+  char *name;
+  uint32_t num_nodes; uint32_t num_terminals; OsdiNode *nodes;
+  uint32_t num_jacobian_entries; OsdiJacobianEntry *jacobian_entries;
+  uint32_t num_collapsible; OsdiNodePair *collapsible; uint32_t collapsed_offset;
+  OsdiNoiseSource *noise_sources; uint32_t num_noise_src;
+  uint32_t num_params; uint32_t num_instance_params; uint32_t num_opvars; OsdiParamOpvar *param_opvar;
+  uint32_t node_mapping_offset; uint32_t jacobian_ptr_resist_offset;
+  uint32_t num_states; uint32_t state_idx_off; uint32_t bound_step_offset;
+  uint32_t instance_size; uint32_t model_size;
+  void *(*access)(void *inst, void *model, uint32_t id, uint32_t flags);
+  void (*setup_model)(void *handle, void *model, OsdiSimParas *sim_params, OsdiInitInfo *res);
+  void (*setup_instance)(void *handle, void *inst, void *model, double temperature, uint32_t num_terminals,
+                         OsdiSimParas *sim_params, OsdiInitInfo *res);
+  uint32_t (*eval)(void *handle, void *inst, void *model, const OsdiSimInfo *info);
+  void (*load_noise)(void *inst, void *model, double freq, double *noise_dens, double *ln_noise_dens);
+  void (*load_residual_resist)(void *inst, void *model, double *dst);
+  void (*load_residual_react)(void *inst, void *model, double *dst);
+  void (*load_limit_rhs_resist)(void *inst, void *model, double *dst);
+  void (*load_limit_rhs_react)(void *inst, void *model, double *dst);
+  void (*load_spice_rhs_dc)(void *inst, void *model, double *dst, double *prev_solve);
+  void (*load_spice_rhs_tran)(void *inst, void *model, double *dst, double *prev_solve, double alpha);
+  void (*load_jacobian_resist)(void *inst, void *model);
+  void (*load_jacobian_react)(void *inst, void *model, double alpha);
+  void (*load_jacobian_tran)(void *inst, void *model, double alpha);
+} OsdiDescriptor;
+
+/* Integer operations of Verilog-A that C leaves undefined; *failed stops the simulation. */
+static inline int32_t cosim_idiv(int32_t a, int32_t b, bool *failed) {
+  if (b == 0) { *failed = true; return 0; }
+  return b == -1 ? (int32_t)(0u - (uint32_t)a) : a / b;
+}
+static inline int32_t cosim_irem(int32_t a, int32_t b, bool *failed) {
+  if (b == 0) { *failed = true; return 0; }
+  return b == -1 ? 0 : a % b;
+}
+static inline int32_t cosim_round(double a, bool *failed) {
+  double r = round(a);
+  if (!(r > -2147483649.0 && r < 2147483648.0)) { *failed = true; return 0; }
+  return (int32_t)r;
+}
+static inline int32_t cosim_shl(int32_t a, int32_t n) { return n < 0 || n > 31 ? 0 : (int32_t)((uint32_t)a << n); }
+static inline int32_t cosim_shr(int32_t a, int32_t n) { return n < 0 || n > 31 ? 0 : (int32_t)((uint32_t)a >> n); }
+static inline int32_t cosim_clog2(int32_t a) { int32_t n = 0; while (n < 31 && (1u << n) < (uint32_t)(a > 0 ? a : 0)) n++; return n; }
+static inline double cosim_simparam(const OsdiSimParas *paras, const char *name, double fallback) {
+  if (paras && paras->names)
+    for (char **n = paras->names; *n; n++) if (strcmp(*n, name) == 0) return paras->vals[n - paras->names];
+  return fallback;
+}

@@ -1,0 +1,378 @@
+"""Printer: DeviceIR -> a batched, differentiable torch function, on any device and dtype.
+
+Parameters with one value are folded into the code; parameters that vary from cell to cell stay
+arguments. Nodes that setup merges are merged, and an internal node whose own equation holds it at 0
+(a state in read mode) is removed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+
+from cosim.devices.interp import TEMPERATURE, node_pair
+from cosim.devices.ir import DeviceIR, Input, Scalar
+from cosim.devices.passes import Known, Operand, Straight, Tracer, live
+from cosim.errors import ModelError, SpecError
+from cosim.text import Emitter, check_identifier
+
+__all__ = ["EXPRESSIONS", "Terms", "TorchModel"]
+
+Value: TypeAlias = torch.Tensor | float
+
+_UNARY = "sqrt exp floor ceil sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh".split()
+_INFIX = {
+    "fadd": "+", "fsub": "-", "fmul": "*", "fdiv": "/", "iadd": "+", "isub": "-", "imul": "*",
+    "iand": "&", "ior": "|", "ixor": "^", "beq": "==", "bne": "!=", "band": "&",
+    **{f"{p}{name}": sign for p in "fi" for name, sign in
+       (("lt", "<"), ("gt", ">"), ("le", "<="), ("ge", ">="), ("eq", "=="), ("ne", "!="))},
+}  # fmt: skip
+
+EXPRESSIONS: dict[str, str] = {
+    **{name: f"torch.{name}({{0}})" for name in _UNARY},
+    **{name: f"({{0}} {sign} {{1}})" for name, sign in _INFIX.items()},
+    "ln": "torch.log({0})",
+    "log": "torch.log10({0})",
+    "frem": "torch.fmod(tensor({0}), {1})",
+    "pow": "torch.pow({0}, {1})",
+    "hypot": "torch.hypot(tensor({0}), tensor({1}))",
+    "atan2": "torch.atan2(tensor({0}), tensor({1}))",
+    "fneg": "(-{0})",
+    "ineg": "(-{0})",
+    "inot": "(~{0})",
+    "bnot": "(~{0})",
+    "idiv": "torch.div(integer({0}), integer({1}), rounding_mode='trunc')",
+    "irem": "torch.fmod(integer({0}), integer({1}))",
+    "ishl": "shift_left(integer({0}), integer({1}))",
+    "ishr": "shift_right(integer({0}), integer({1}))",
+    "clog2": "clog2({0})",
+    "ifcast": "{0}.to(like.dtype)",
+    "bfcast": "{0}.to(like.dtype)",
+    "ficast": "nearest({0})",
+    "bicast": "{0}.to(torch.int32)",
+    "ibcast": "({0} != 0)",
+    "fbcast": "({0} != 0)",
+    "select": "torch.where({0}, tensor({1}), tensor({2}))",
+}
+
+
+def _nearest(value: torch.Tensor) -> torch.Tensor:
+    whole = torch.trunc(value)
+    return (whole + torch.sign(value) * ((value - whole).abs() >= 0.5)).to(torch.int32)
+
+
+def _shift(value: torch.Tensor, count: torch.Tensor, left: bool) -> torch.Tensor:
+    wide = value.to(torch.int64) & 0xFFFFFFFF
+    safe = count.clamp(0, 31)
+    moved = (wide << safe) & 0xFFFFFFFF if left else wide >> safe
+    moved = torch.where(moved >= 2**31, moved - 2**32, moved)
+    return torch.where((count >= 0) & (count < 32), moved, 0).to(torch.int32)
+
+
+def _clog2(value: torch.Tensor) -> torch.Tensor:
+    exponents = torch.arange(31, device=value.device)
+    return ((2**exponents) < value[..., None]).sum(-1).to(torch.int32)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Residuals per remaining node, and Jacobian entries by (row, column); a float where constant."""
+
+    resist: Sequence[Value]
+    react: Sequence[Value]
+    jacobian_resist: Mapping[tuple[int, int], Value]
+    jacobian_react: Mapping[tuple[int, int], Value]
+
+
+class TorchModel:
+    """``ir`` as a torch function with some parameters fixed.
+
+    fixed: parameters with one value each; absent ones take the model's default.
+    varying: names of parameters given at each call as tensors.
+    static: True for operating points (time 0, integrals at their initial value); False for transients.
+    grounded: names of terminals that are held at 0 V, so that no code is spent on them.
+
+    Raises ModelError for a parameter outside its range or a merge of nodes that varies per cell.
+    """
+
+    def __init__(
+        self,
+        ir: DeviceIR,
+        fixed: Mapping[str, Scalar],
+        varying: Collection[str] = (),
+        *,
+        static: bool = True,
+        grounded: Collection[str] = (),
+        temperature: float = TEMPERATURE,
+    ) -> None:
+        self.ir = ir
+        self.varying = tuple(name for name in ir.parameter_names if name in varying)
+        self._fixed = {name: _typed(ir, name, value) for name, value in fixed.items()}
+        self._static = static
+        self._temperature = temperature
+        for name in (*varying, *fixed):
+            check_identifier(ir.parameter(name).name, "parameter")
+        zero = {k for k, node in enumerate(ir.nodes) if node.name in grounded}
+        trace = self._trace(zero)
+        held = {k for k in trace.internal() if trace.holds_at_zero(k) and self._trace(zero | {k}).quiet(k)}
+        if held:
+            trace = self._trace(zero | held)
+        self.nodes = tuple(ir.nodes[k].name for k in trace.kept)
+        self._range_checks = [name for name, _ in trace.range_checks]
+        arguments = [f"p_{name}" for name in self.varying]
+        code = trace.tracer.code
+        unknowns = [f"u{k}" for k in trace.kept]
+        self._check, _ = _compile(code, ["like", *arguments], [check for _, check in trace.range_checks])
+        self._evaluate, self.source = _compile(code, ["like", *unknowns, *arguments, "abstime"], trace.outputs)
+        self._shape = trace
+
+    @property
+    def internal(self) -> tuple[str, ...]:
+        """Remaining nodes that are not terminals; a static solve has to find their voltages."""
+        return tuple(name for name in self.nodes if name not in self.ir.terminals)
+
+    def __call__(
+        self, unknowns: Sequence[torch.Tensor], parameters: Mapping[str, torch.Tensor], abstime: float = 0.0
+    ) -> Terms:
+        """Residuals and Jacobian at ``unknowns``, one tensor per name in ``nodes``."""
+        if len(unknowns) != len(self.nodes):
+            raise SpecError(f"{len(unknowns)} unknowns for the nodes {self.nodes} of {self.ir.name}")
+        values = self._evaluate(
+            unknowns[0], *unknowns, *(parameters[name] for name in self.varying), float(abstime)
+        )
+        count = len(self.nodes)
+        entries = self._shape.entries
+        resist = dict(zip(entries, values[2 * count : 2 * count + len(entries)], strict=True))
+        react = dict(zip(entries, values[2 * count + len(entries) :], strict=True))
+        return Terms(values[:count], values[count : 2 * count], resist, react)
+
+    def check(self, parameters: Mapping[str, torch.Tensor]) -> None:
+        """Raise SpecError if a varying parameter is outside its range in any cell."""
+        if not self._range_checks:
+            return
+        values = [parameters[name] for name in self.varying]
+        for name, bad in zip(self._range_checks, self._check(values[0], *values), strict=True):
+            if bool(bad.any()):
+                raise out_of_range(self.ir, name, parameters.get(name))
+
+    @property
+    def is_linear(self) -> bool:
+        """The current is proportional to the voltage, at every value of the varying parameters."""
+        return not self.internal and self._shape.is_linear(self._trace)
+
+    def _trace(self, zero: set[int]) -> _Trace:
+        return _Trace(self.ir, self._fixed, self.varying, zero, self._static, self._temperature)
+
+
+def out_of_range(ir: DeviceIR, name: str, value: Any) -> SpecError:
+    """The error for a parameter outside its range; ``value`` may be a tensor."""
+    if isinstance(value, torch.Tensor):
+        low, high = float(value.detach().min()), float(value.detach().max())
+        value = low if low == high else f"between {low} and {high}"
+    wanted = ir.parameter(name).range
+    return SpecError(f"parameter {name} of {ir.name} is {value}: the model allows {wanted or 'another range'}")
+
+
+def _typed(ir: DeviceIR, name: str, value: Scalar) -> Scalar:
+    parameter = ir.parameter(name)
+    if parameter.type == "integer":
+        if float(value) != int(value):
+            raise SpecError(f"parameter {name} of {ir.name} is {value}: it must be an integer")
+        return int(value)
+    return float(value)
+
+
+class _Trace:
+    """Setup and evaluate of a model as one piece of straight-line code."""
+
+    def __init__(
+        self,
+        ir: DeviceIR,
+        fixed: Mapping[str, Scalar],
+        varying: Sequence[str],
+        zero: set[int],
+        static: bool,
+        temperature: float,
+    ) -> None:
+        self.ir = ir
+        self.tracer = tracer = Tracer(positive=() if static else ("abstime",))
+        self._fixed, self._static, self._temperature = fixed, static, temperature
+        self._symbols = {name: tracer.declare(f"p_{name}", ir.parameter(name).type) for name in varying}
+        if not static:
+            tracer.declare("abstime", "real")
+        setup = tracer.trace(ir.setup, self.setup_input, self.call)
+        self.parameters = {n: setup[v] for n, v in zip(ir.parameter_names, ir.resolved, strict=True)}
+        self.cache = [setup[v] for v in ir.cache]
+        self.range_checks: list[tuple[str, Operand]] = []
+        self.merge, self.kept = self.merged(zero)
+        for k in self.kept:
+            tracer.declare(f"u{k}", "real")
+        self._values = tracer.trace(ir.evaluate, self.eval_input, self.call)
+        self.resist, self.react, self.entries, self.jacobian = self.collect(self._values)
+
+    def setup_input(self, source: Input) -> Operand:
+        if source.kind == "parameter":
+            if source.name in self._symbols:
+                return self._symbols[source.name]
+            return Known(self._fixed.get(source.name, 0 if source.type == "integer" else 0.0))
+        if source.kind == "given":
+            return Known(source.name in self._fixed or source.name in self._symbols)
+        return {"temperature": Known(self._temperature), "mfactor": Known(1.0)}[source.kind]
+
+    def call(self, opcode: str, operands: tuple[Operand, ...]) -> Operand:
+        if opcode == "simparam":
+            return operands[1]
+        (name,) = operands
+        assert isinstance(name, Known)
+        running = {"dc", "static"} if self._static else {"tran"}
+        return Known(int(name.literal in running))
+
+    def merged(self, zero: set[int]) -> tuple[dict[int, int | None], list[int]]:
+        """Node -> the node that stands for it (None: 0 V), after the effects of setup."""
+        ir = self.ir
+        stand: dict[int, int | None] = {k: None if k in zero else k for k in range(len(ir.nodes))}
+        pairs = []
+        for effect in self.tracer.effects:
+            if effect.opcode == "out_of_range":
+                name = str(effect.argument)
+                if isinstance(effect.when, Known):
+                    raise out_of_range(ir, name, self._fixed.get(name))
+                self.range_checks.append((name, effect.when))
+            elif isinstance(effect.when, Known):
+                pairs.append(ir.collapsible[int(effect.argument)])
+            else:
+                raise ModelError(
+                    f"a parameter that varies from cell to cell decides whether nodes of {ir.name} merge: "
+                    "give it one value"
+                )
+        for pair in pairs:
+            a, b = stand[pair.first], None if pair.second is None else stand[pair.second]
+            if a == b:
+                continue
+            ends = sorted((x for x in (a, b) if x is not None))
+            keep = None if None in (a, b) else ends[0]
+            drop = ends[-1]
+            if drop < len(ir.terminals):
+                raise ModelError(f"model {ir.name} merges two terminals: it is a short circuit")
+            stand = {k: keep if v == drop else v for k, v in stand.items()}
+        return stand, sorted({v for v in stand.values() if v is not None})
+
+    def unknown(self, index: int) -> Operand:
+        stands = self.merge[index]
+        return Known(0.0) if stands is None else f"u{stands}"
+
+    def eval_input(self, source: Input) -> Operand:
+        index = {node.name: k for k, node in enumerate(self.ir.nodes)}
+        if source.kind == "voltage":
+            first, second = node_pair(source.name)
+            a = self.unknown(index[first])
+            return a if second is None else self.tracer.emit("fsub", a, self.unknown(index[second]))
+        if source.kind == "unknown":
+            return self.unknown(index[source.name])
+        if source.kind == "parameter":
+            return self.parameters[source.name]
+        if source.kind == "given":
+            return Known(source.name in self._fixed or source.name in self._symbols)
+        if source.kind == "cache":
+            return self.cache[int(source.name)]
+        if source.kind == "abstime":
+            return Known(0.0) if self._static else "abstime"
+        return {
+            "temperature": Known(self._temperature),
+            "mfactor": Known(1.0),
+            "integrating": Known(not self._static),
+        }[source.kind]
+
+    def collect(self, values: Mapping[str, Operand]) -> tuple[Any, Any, list[tuple[int, int]], Any]:
+        """Add up rows and columns of merged nodes."""
+        tracer, place = self.tracer, {k: n for n, k in enumerate(self.kept)}
+        rows: dict[str, list[Operand]] = {kind: [Known(0.0)] * len(self.kept) for kind in ("resist", "react")}
+        cells: dict[str, dict[tuple[int, int], Operand]] = {"resist": {}, "react": {}}
+        for kind in ("resist", "react"):
+            for k, residual in enumerate(self.ir.residuals):
+                row, value = self.merge[k], getattr(residual, kind)
+                if row is not None and value is not None:
+                    at = place[row]
+                    rows[kind][at] = tracer.emit("fadd", rows[kind][at], values[value])
+            for entry in self.ir.jacobian:
+                row, column = self.merge[entry.row], self.merge[entry.column]
+                value = getattr(entry, kind)
+                if row is not None and column is not None and value is not None:
+                    at = (place[row], place[column])
+                    cells[kind][at] = tracer.emit("fadd", cells[kind].get(at, Known(0.0)), values[value])
+        entries = sorted(set(cells["resist"]) | set(cells["react"]))
+        jacobian = {kind: [cells[kind].get(at, Known(0.0)) for at in entries] for kind in cells}
+        return rows["resist"], rows["react"], entries, jacobian
+
+    def internal(self) -> list[int]:
+        return [k for k in self.kept if not self.ir.nodes[k].terminal]
+
+    def holds_at_zero(self, node: int) -> bool:
+        """The row of ``node`` has a constant diagonal entry and no other."""
+        at = self.kept.index(node)
+        row = {
+            column: value
+            for (r, column), value in zip(self.entries, self.jacobian["resist"], strict=True)
+            if r == at and value != Known(0.0) and value != Known(-0.0)
+        }
+        return self._static and set(row) == {at} and isinstance(row[at], Known)
+
+    def quiet(self, node: int) -> bool:
+        """``node`` is held at 0 here, and its own residual is 0 whatever the others are."""
+        name = self.ir.residuals[node].resist
+        value = Known(0.0) if name is None else self._values[name]
+        return isinstance(value, Known) and float(value.literal) == 0.0
+
+    def is_linear(self, retrace: Callable[[set[int]], _Trace]) -> bool:
+        """No Jacobian entry depends on an unknown, and every residual is 0 at 0 V."""
+        unknowns = {f"u{k}" for k in self.kept}
+        used = live(self.tracer.code, self.jacobian["resist"])
+        reads = {v for line in used for v in line.operands} | set(self.jacobian["resist"])
+        at_zero = retrace(set(range(len(self.ir.nodes))))
+        residuals = [at_zero._values[r.resist] for r in self.ir.residuals if r.resist is not None]
+        return not (reads & unknowns) and all(
+            isinstance(r, Known) and float(r.literal) == 0.0 for r in residuals
+        )
+
+    @property
+    def outputs(self) -> list[Operand]:
+        return [*self.resist, *self.react, *self.jacobian["resist"], *self.jacobian["react"]]
+
+
+def _compile(
+    code: Sequence[Straight], arguments: Sequence[str], outputs: Sequence[Operand]
+) -> tuple[Callable[..., Any], str]:
+    out = Emitter("    ")
+    with out.block(f"def model({', '.join(arguments)}):"):
+        with out.block("def tensor(value):"):
+            out.line("return value if isinstance(value, torch.Tensor) else like.new_tensor(value)")
+        with out.block("def integer(value):"):
+            out.line("return torch.as_tensor(value, dtype=torch.int32, device=like.device)")
+        for line in live(code, outputs):
+            out.line(f"{line.result} = {_expression(line)}")
+        out.line(f"return [{', '.join(_text(v) for v in outputs)}]")
+    source = out.text()
+    names: dict[str, Any] = {
+        "torch": torch,
+        "inf": math.inf,
+        "nan": math.nan,
+        "nearest": _nearest,
+        "clog2": _clog2,
+        "shift_left": lambda value, count: _shift(value, count, left=True),
+        "shift_right": lambda value, count: _shift(value, count, left=False),
+    }
+    # our own text: names are value numbers and checked parameter names, numbers are reprs
+    exec(compile(source, "<cosim torch model>", "exec"), names)
+    return names["model"], source
+
+
+def _expression(line: Straight) -> str:
+    return EXPRESSIONS[line.opcode].format(*(_text(v) for v in line.operands))
+
+
+def _text(operand: Operand) -> str:
+    return operand if isinstance(operand, str) else repr(operand.literal)

@@ -1,0 +1,29 @@
+"""Every tolerance of the tests, with its unit and its reason. Nothing else sets one."""
+
+# relative, of the largest current: two exact solvers of one linear network in float64
+LINEAR_EXACT = 1e-12
+# relative, of the largest current: ngspice at reltol 1e-9 with KLU against a dense nodal solve
+NGSPICE_LINEAR = 1e-9
+# relative, of the largest current: newton against ngspice, nonlinear cells (issue target)
+NGSPICE_NEWTON = 1e-8
+# relative: interpreter, C and torch evaluate the same SSA in float64; libm differs in the last bits
+PRINTERS = 1e-12
+# relative: static current of a .va file against the equation in numpy, both float64
+MODEL_CURRENT = 1e-12
+# relative: state derivative of a .va file against the equation; differences of exponentials lose digits
+MODEL_RATE = 1e-9
+# relative: closed form or quadrature against scipy's LSODA at rtol 1e-10
+MODEL_ODE = 1e-7
+# relative, of the largest entry in the row: exact Jacobian against central differences of step 1e-6 V
+FINITE_DIFFERENCE = 1e-5
+# relative: half a unit in the last place of a target number printed with six digits
+SIX_DIGITS = 5e-6
+# relative: end of a path integrated by scipy's Radau at rtol 1e-6 against a closed form
+MODEL_PATH = 1e-6
+# relative: the same where the path leaves a bound (the drift out of it ends over 1e-4 of the range)
+BOUND_WIDTH = 1e-4
+# absolute: half a unit in the last place of a target number printed with two or six decimals
+TWO_DECIMALS = 5e-3
+SIX_DECIMALS = 5e-7
+# relative: exact Jacobian against differences of step 1e-8 inside a step of 1e-3 of the field
+FIELD_STEP_DIFFERENCE = 1e-4
