@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,8 +16,10 @@ from typing import Any, TypeAlias
 import networkx as nx
 
 from cosim.devices import ir
+from cosim.devices.diagnostics import compile_checked
 from cosim.devices.ir import Constant, DeviceIR, Function, Input, Instruction
-from cosim.devices.source import PreparedSource, compile_checked, prepare
+from cosim.devices.pruning import prune
+from cosim.devices.source import PreparedSource, prepare
 from cosim.errors import ModelError, ToolNotFound
 
 __all__ = ["compile_file", "compile_source"]
@@ -118,10 +121,10 @@ class _Lowering:
                 ir.Parameter(
                     name=name,
                     type=self.types[name],
-                    instance=declared[name].instance,
+                    instance=declared[name].is_instance,
                     units=p["units"],
                     description=p["description"],
-                    range=declared[name].range,
+                    range=declared[name].ranges.removeprefix("from "),
                     default=default,
                 )
             )
@@ -154,6 +157,8 @@ class _Lowering:
                  for k in ("resist_var", "react_var")]
         flow = _Flow(mir, inputs, constants, self.eval_call)
         function = flow.function(roots)
+        self.refuse_undefined(function)
+        self.refuse_remainder(function)
         for unused in function.inputs:
             if unused.kind in ("hidden_state", "prev_state", "new_state"):
                 raise self.fail(
@@ -162,6 +167,29 @@ class _Lowering:
                     "assign it on every path, or make it a state on an internal node",
                 )
         return flow, function
+
+    def refuse_undefined(self, function: Function) -> None:
+        known = function.types()
+        for block in function.blocks:
+            uses = [*(v for c in block.code for v in c.operands), *(v for p in block.phis for _, v in p.incoming)]
+            for value in uses:
+                if value not in known:
+                    raise self.fail(
+                        f"openvaf-py does not export the meaning of value {value}",
+                        "openvaf-py 0.1.5 does this to a case statement whose items use voltages: write if and else",
+                    )
+
+    def refuse_remainder(self, function: Function) -> None:
+        """OpenVAF drops the derivative of a remainder, so Newton would see a wrong Jacobian."""
+        moving = {i.value for i in function.inputs if i.kind in ("voltage", "unknown")}
+        for _ in function.blocks:  # a value may be used before its block in this order
+            for block in function.blocks:
+                moving |= {c.result for c in block.code if c.result and moving & set(c.operands)}
+                moving |= {p.result for p in block.phis if moving & {v for _, v in p.incoming}}
+        for block in function.blocks:
+            for code in block.code:
+                if code.opcode == "frem" and moving & set(code.operands):
+                    raise self.fail("% on a voltage has no derivative", "write a - b*floor(a/b)")
 
     def input(self, value: str, name: str, kind: str) -> Input:
         simple: dict[str, tuple[str, ir.Type]] = {
@@ -223,6 +251,7 @@ class _Lowering:
         flow = _Flow(mir, inputs, dict(_constants(mir, {})), effects.call)
         flow.constants |= effects.constants
         function = flow.function([*cache, *resolved.values()])
+        self.refuse_undefined(function)
         final = tuple(flow.resolve(resolved[name]) for name in self.types)
         return function, final, tuple(flow.resolve(value) for value in cache)
 
@@ -364,29 +393,30 @@ class _Flow:
         return None if constant is not None and constant.literal == 0.0 else value
 
     def function(self, roots: Iterable[str]) -> Function:
-        """Blocks in reverse postorder, without instructions that nothing needs."""
-        graph = nx.DiGraph()
-        graph.add_node(self._entry)
-        for name, end in self._end.items():
-            graph.add_edges_from((name, target) for target in _targets(end))
-        order = list(reversed(list(nx.dfs_postorder_nodes(graph, self._entry))))
-        blocks = tuple(self._block(name, set(order)) for name in order)
-        live = _live(blocks, [self.resolve(root) for root in roots])
+        """The function, without what no root and no effect needs."""
+        names = [self._entry, *(name for name in self._code if name != self._entry)]
+        reachable = self._reachable()
+        raw = [self._block(name, reachable) for name in names if name in reachable]
+        blocks, needed = prune(raw, [self.resolve(root) for root in roots])
         types = self._types(blocks)
-        kept = tuple(
-            ir.Block(
-                block.name,
-                tuple(ir.Phi(p.result, types[p.result], p.incoming) for p in block.phis if p.result in live),
-                tuple(c for c in block.code if c.result is None or c.result in live),
-                block.end,
-            )
+        typed = tuple(
+            replace(block, phis=tuple(replace(phi, type=types[phi.result]) for phi in block.phis))
             for block in blocks
         )
         return Function(
-            tuple(i for i in self._inputs if i.value in live),
-            tuple(c for c in self.constants.values() if c.value in live),
-            kept,
+            tuple(i for i in self._inputs if i.value in needed),
+            tuple(c for c in self.constants.values() if c.value in needed),
+            typed,
         )
+
+    def _reachable(self) -> set[str]:
+        found, pending = {self._entry}, [self._entry]
+        while pending:
+            end = self._end.get(pending.pop())
+            targets = () if end is None else (end.target,) if isinstance(end, ir.Jump) else (end.true, end.false)
+            pending.extend(t for t in targets if t not in found)
+            found.update(targets)
+        return found
 
     def _block(self, name: str, reachable: set[str]) -> ir.Block:
         phis = tuple(
@@ -427,33 +457,6 @@ class _Flow:
                 types[phi.result] = next(types[v] for _, v in phi.incoming if v in types)
             pending = [phi for phi in pending if phi.result not in types]
         return types
-
-
-def _targets(end: ir.Jump | ir.Branch) -> tuple[str, ...]:
-    return (end.target,) if isinstance(end, ir.Jump) else (end.true, end.false)
-
-
-def _live(blocks: Iterable[ir.Block], roots: Iterable[str]) -> set[str]:
-    """Values that a root, a branch or an effect needs."""
-    sources: dict[str, tuple[str, ...]] = {}
-    pending = list(roots)
-    for block in blocks:
-        for phi in block.phis:
-            sources[phi.result] = tuple(value for _, value in phi.incoming)
-        for code in block.code:
-            if code.result is None:
-                pending += code.operands
-            else:
-                sources[code.result] = code.operands
-        if isinstance(block.end, ir.Branch):
-            pending.append(block.end.condition)
-    live: set[str] = set()
-    while pending:
-        value = pending.pop()
-        if value not in live:
-            live.add(value)
-            pending += sources.get(value, ())
-    return live
 
 
 def _value(mir_name: str) -> str:

@@ -1,0 +1,112 @@
+"""The bundled Verilog-A models and what cosim has to know of each beyond its source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cosim.errors import SpecError
+
+__all__ = ["CATALOGUE", "CatalogueEntry", "entry"]
+
+_FOLDER = Path(__file__).resolve().parents[1] / "verilog_a"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueEntry:
+    """One bundled model. A number that a parameter of the model sets is given as that parameter's name.
+
+    The state is ``state_parameter + state_scale*V(state_node)``, in the unit of ``state_parameter``.
+    """
+
+    name: str
+    path: Path
+    state_parameter: str
+    state_range: tuple[float | str, float | str]
+    state_scale: float | str = 1.0
+    state_node: str = "y"
+    write_parameter: str = "write"
+    set_polarity: int  # sign of v that lowers the resistance, with the default parameters
+    polarity_parameter: str | None = None  # +1 or -1: v > 0 raises or lowers the resistance
+    summary: str
+    reference: str
+
+    def polarity(self, parameters: Mapping[str, Any]) -> int:
+        """Sign of the voltage that lowers the resistance, with these parameter values.
+
+        >>> entry("data_driven").polarity({}), entry("data_driven").polarity({"eta": -1})
+        (-1, 1)
+        """
+        if self.polarity_parameter is None or self.polarity_parameter not in parameters:
+            return self.set_polarity
+        return -1 if float(parameters[self.polarity_parameter]) > 0 else 1
+
+
+def _model(name: str, **fields: Any) -> CatalogueEntry:
+    return CatalogueEntry(name=name, path=_FOLDER / name / f"{name}.va", **fields)
+
+
+CATALOGUE: dict[str, CatalogueEntry] = {
+    model.name: model
+    for model in (
+        _model(
+            "vteam",
+            state_parameter="x_init",
+            state_range=(0.0, 1.0),
+            set_polarity=-1,
+            summary="threshold memristor with linear or exponential I-V; x = 1 is OFF",
+            reference="Kvatinsky et al., IEEE TCAS-II 62(8), 786, 2015",
+        ),
+        _model(
+            "data_driven",
+            state_parameter="r_init",
+            state_range=("r_min", "r_max"),
+            state_scale="r_scale",
+            set_polarity=-1,
+            polarity_parameter="eta",
+            summary="ReRAM fitted to pulse measurements, exponential rate; the state is R in ohm",
+            reference="Messaris et al., IEEE TCAD 37(12), 3151, 2018",
+        ),
+        _model(
+            "data_driven_2021",
+            state_parameter="r_init",
+            state_range=("r_min", "r_max"),
+            state_scale="r_scale",
+            set_polarity=1,
+            polarity_parameter="eta",
+            summary="ReRAM fitted to pulse measurements, quadratic rate; the state is R in ohm",
+            reference="arXiv:1703.01167; arXiv:2012.02267",
+        ),
+        _model(
+            "stanford_pku",
+            state_parameter="gap_init",
+            state_range=("g_min", "g_max"),
+            state_scale=1e-9,
+            set_polarity=1,
+            summary="filament RRAM with a tunnelling gap, field and heat driven; the state is the gap in m",
+            reference="Jiang et al., IEEE TED 63(5), 1884, 2016",
+        ),
+        _model(
+            "linear_ion_drift",
+            state_parameter="x_init",
+            state_range=(0.0, 1.0),
+            set_polarity=1,
+            summary="linear ion drift with window functions and thresholds; x = 1 is ON",
+            reference="Strukov et al., Nature 453, 80, 2008",
+        ),
+    )
+}
+
+
+def entry(name: str) -> CatalogueEntry:
+    """The bundled model called ``name``; SpecError lists the names if there is none.
+
+    >>> entry("vteam").state_range
+    (0.0, 1.0)
+    """
+    if name not in CATALOGUE:
+        names = ", ".join(CATALOGUE)
+        raise SpecError(f"no bundled model is called {name!r}: use one of {names}, or the path of a .va file")
+    return CATALOGUE[name]
