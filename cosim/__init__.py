@@ -21,12 +21,17 @@ _HOME = {
     "errors": "cosim.errors",
 }
 
+# imported together with a name: the ngspice transient engine registers itself for Device.simulate
+_REGISTERS = {"Device": "cosim.spice.transient"}
+
 __all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'cosim' has no attribute {name!r}")
+    if name in _REGISTERS:
+        importlib.import_module(_REGISTERS[name])
     module = importlib.import_module(_HOME[name])
     value = module if name == "errors" else getattr(module, name)
     globals()[name] = value

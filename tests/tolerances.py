@@ -27,3 +27,13 @@ TWO_DECIMALS = 5e-3
 SIX_DECIMALS = 5e-7
 # relative: exact Jacobian against differences of step 1e-8 inside a step of 1e-3 of the field
 FIELD_STEP_DIFFERENCE = 1e-4
+# relative, of the largest entry: a central difference of step 1e-6 V against the exact Jacobian
+FINITE_DIFFERENCE = 2e-6
+# relative, of the largest current: newton at its default tolerance 1e-10 against a dense Newton at rounding
+NEWTON_EXACT = 2e-10
+# relative, of the largest current: the recursion over 64 rows in float32, rounding 6e-8
+LINEAR_FLOAT32 = 1e-5
+# relative: the torch current against the closed form of the same equation
+CLOSED_FORM = 1e-12
+# relative: conductance(state_for(G)) against G; the reachable range has this slack
+INVERSE = 1e-9

@@ -1,4 +1,6 @@
-"""Source -> loadable artefact (.va -> DeviceIR, C -> shared library), compiled once and cached under a digest of everything that matters.
+"""Source -> loadable artefact: .va -> DeviceIR, and C -> shared library.
+
+Each is compiled once and cached under a digest of everything that matters.
 
 The cache is a folder of the user (``COSIM_CACHE`` overrides it). A file lock keeps two processes from
 compiling the same text; a finished library appears under its name at once or not at all.
@@ -127,9 +129,9 @@ def _compile(compiler_path: str, source: str, target: Path) -> None:
         except subprocess.TimeoutExpired as error:
             raise ToolFailed(f"{compiler_path} did not finish within {_TIMEOUT:g} s") from error
         if done.returncode != 0:
-            lines = done.stderr.strip().splitlines()
+            first = (done.stderr.strip().splitlines() or ["no message"])[0]
             raise ToolFailed(
-                f"{compiler_path} refused the generated C of {target.stem}: {lines[0] if lines else 'no message'}",
+                f"{compiler_path} refused the generated C of {target.stem}: {first}",
                 log=done.stderr,
             )
         os.replace(work / "model.osdi", target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from cosim.errors import SpecError
 
-__all__ = ["CATALOGUE", "CatalogueEntry", "entry"]
+__all__ = ["CATALOGUE", "CatalogueEntry", "entry", "user_entry"]
 
 _FOLDER = Path(__file__).resolve().parents[1] / "verilog_a"
 
@@ -110,3 +111,47 @@ def entry(name: str) -> CatalogueEntry:
         names = ", ".join(CATALOGUE)
         raise SpecError(f"no bundled model is called {name!r}: use one of {names}, or the path of a .va file")
     return CATALOGUE[name]
+
+
+def user_entry(
+    model: str | Path,
+    state: str | None,
+    state_range: tuple[float, float] | None,
+    state_node: str | None,
+    state_scale: float,
+    write: str | None,
+    set_polarity: int | None,
+) -> CatalogueEntry:
+    """A catalogue entry for a file of the user."""
+    path = Path(model)
+    if path.suffix != ".va":
+        raise SpecError(
+            f"no bundled model {str(model)!r}: choose from {', '.join(sorted(CATALOGUE))}, or give a .va file"
+        )
+    if not path.is_file():
+        raise SpecError(f"{path} does not exist: give the path of a Verilog-A file")
+    if (state is None) != (state_range is None):
+        raise SpecError(
+            "state= and state_range= go together: the parameter that sets the state, and its range"
+        )
+    if state_range is not None:
+        low, high = (float(v) for v in state_range)
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise SpecError(f"state_range is {state_range}: it must be two finite numbers, low below high")
+        state_range = (low, high)
+    if set_polarity not in (None, 1, -1):
+        raise SpecError(f"set_polarity is {set_polarity!r}: it must be +1 or -1")
+    if not math.isfinite(state_scale) or state_scale == 0:
+        raise SpecError(f"state_scale is {state_scale}: it must be finite and not 0")
+    return CatalogueEntry(
+        name=path.stem,
+        path=path,
+        state_parameter=state or "",
+        state_range=state_range or (0.0, 1.0),
+        state_scale=state_scale,
+        state_node=state_node or "",
+        write_parameter=write or "",
+        set_polarity=set_polarity or 0,
+        summary="user's file",
+        reference="",
+    )

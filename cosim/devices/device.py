@@ -14,13 +14,14 @@ from typing import Any, TypeAlias
 import torch
 
 from cosim.arrays import Array, Conductance, State, as_tensor, check_finite, check_positive
-from cosim.devices import dynamics
 from cosim.devices.build import build, compile_model
-from cosim.devices.catalogue import CATALOGUE, CatalogueEntry
+from cosim.devices.catalogue import CATALOGUE, user_entry
+from cosim.devices.dynamics import Trace, simulate
 from cosim.devices.interp import run_setup
 from cosim.devices.ir import DeviceIR, Scalar
 from cosim.devices.print_c import print_c
-from cosim.devices.print_torch import Terms, TorchModel, out_of_range
+from cosim.devices.print_torch import TorchModel, out_of_range
+from cosim.devices.static import check_floating, current_and_slope
 from cosim.errors import ModelError, SpecError
 
 __all__ = ["Device"]
@@ -28,9 +29,6 @@ __all__ = ["Device"]
 ParameterValue: TypeAlias = float | int | torch.Tensor | torch.distributions.Distribution
 
 _BISECTIONS = 80  # halvings: below the spacing of float64 for any range of one sign
-_NEWTON_STEPS = 60
-# relative to the largest term of the row: internal nodes are solved to rounding
-_INTERNAL_TOLERANCE = 1e-13
 
 
 class Device:
@@ -69,8 +67,10 @@ class Device:
         if entry is not None:
             own = (state, state_range, state_node, write, set_polarity)
             if any(value is not None for value in own) or state_scale != 1.0:
-                raise SpecError(f"{model!r} is a bundled model: its state and polarity are known, do not give them")
-        self._entry = entry or _user_entry(
+                raise SpecError(
+                    f"{model!r} is a bundled model: its state and polarity are known, do not give them"
+                )
+        self._entry = entry or user_entry(
             model, state, state_range, state_node, state_scale, write, set_polarity
         )
         self.ir: DeviceIR = compile_model(self._entry.path, bundled=entry is not None)
@@ -82,6 +82,8 @@ class Device:
         if self.state_parameter is not None:
             self.ir.parameter(self.state_parameter)
         self._check_parameters()
+        if entry is None:
+            check_floating(self.ir, self._numbers)
 
     def _value(self, name: str, value: ParameterValue) -> ParameterValue:
         known = self.ir.parameter_names
@@ -98,7 +100,9 @@ class Device:
                 raise SpecError(f"parameter {name} of {self.ir.name} is {number}: it must be an integer")
             return int(number)
         if self.ir.parameter(name).type == "integer":
-            raise SpecError(f"parameter {name} of {self.ir.name} is an integer: give it one value for all cells")
+            raise SpecError(
+                f"parameter {name} of {self.ir.name} is an integer: give it one value for all cells"
+            )
         return tensor
 
     def _check_parameters(self) -> None:
@@ -106,9 +110,13 @@ class Device:
             bad = self._setup.out_of_range
             if bad:
                 raise out_of_range(self.ir, bad[0], self._given.get(bad[0]))
+            if any(isinstance(value, torch.Tensor) for value in self._given.values()):
+                self._static.check(self._varying(self._any_state))
             low, high = self.state_range if self.state_parameter is not None else (0.0, 1.0)
             if not low < high:
-                raise SpecError(f"the state range of {self.ir.name} is {low} to {high}: low must be below high")
+                raise SpecError(
+                    f"the state range of {self.ir.name} is {low} to {high}: low must be below high"
+                )
 
     # --- what it is ---------------------------------------------------------------------------------
 
@@ -181,7 +189,8 @@ class Device:
 
     def __repr__(self) -> str:
         shown = {
-            name: f"tensor{tuple(v.shape)}" if isinstance(v, torch.Tensor) else v for name, v in self._given.items()
+            name: f"tensor{tuple(v.shape)}" if isinstance(v, torch.Tensor) else v
+            for name, v in self._given.items()
         }
         return f"Device({self.name!r}{''.join(f', {k}={v}' for k, v in shown.items())})"
 
@@ -219,8 +228,8 @@ class Device:
                 drawn[name] = distribution.icdf(uniform)
             except NotImplementedError as error:
                 raise SpecError(
-                    f"parameter {name}: {type(distribution).__name__} has no inverse CDF, so it cannot be drawn "
-                    "with an explicit generator: give a tensor of your own draws"
+                    f"parameter {name}: {type(distribution).__name__} has no inverse CDF, so it cannot be "
+                    "drawn with an explicit generator: give a tensor of your own draws"
                 ) from error
         return self.replace(**drawn)
 
@@ -240,39 +249,7 @@ class Device:
         self, voltage: torch.Tensor, state: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Current (A) and dI/dV (S), without checks: for solvers, which check once per tile."""
-        model = self._static
-        parameters = self._varying(state)
-        shape = torch.broadcast_shapes(voltage.shape, *(p.shape for p in parameters.values()))
-        # the parameters stay in their own shape: what depends on them alone is computed once per cell
-        volts = voltage if not model.internal else voltage.expand(shape)
-        unknowns, terms = self._solve_internal(model, volts, parameters)
-        current = _tensor(terms.resist[0], volts).expand(shape)
-        slope = _tensor(terms.jacobian_resist.get((0, 0), 0.0), volts).expand(shape)
-        if model.internal:
-            slope = slope - _schur(terms, len(unknowns), volts)
-        return current, slope
-
-    def _solve_internal(
-        self, model: TorchModel, volts: torch.Tensor, parameters: Mapping[str, torch.Tensor]
-    ) -> tuple[list[torch.Tensor], Terms]:
-        """Newton on the internal nodes of every cell; the last step carries the gradient."""
-        count = len(model.internal)
-        if count == 0:
-            return [volts], model([volts], parameters)
-        inner = [torch.zeros_like(volts) for _ in range(count)]
-        with torch.no_grad():
-            for _ in range(_NEWTON_STEPS):
-                step, worst = _newton_step(model([volts, *inner], parameters), count, volts)
-                inner = [u + s.clamp(-1.0, 1.0) for u, s in zip(inner, step, strict=True)]
-                if worst <= _INTERNAL_TOLERANCE:
-                    break
-            else:
-                raise ModelError(
-                    f"the internal nodes of {self.name} were not found in {_NEWTON_STEPS} steps: lower the voltage"
-                )
-        step, _ = _newton_step(model([volts, *inner], parameters), count, volts)
-        inner = [u + s for u, s in zip(inner, step, strict=True)]
-        return [volts, *inner], model([volts, *inner], parameters)
+        return current_and_slope(self._static, voltage, self._varying(state))
 
     def conductance(self, state: Array | None = None, v_read: float = 0.1) -> Conductance:
         """Chord I(v_read)/v_read (S) at ``state``.
@@ -353,14 +330,14 @@ class Device:
         state: Array | None = None,
         engine: str = "torch",
         **options: Any,
-    ) -> dynamics.Trace:
+    ) -> Trace:
         """Current and state while ``voltage`` is applied, one sample every ``dt`` seconds.
 
         voltage: (time,) or (time, *cells) V, linear between samples. state: at the first sample.
         engine: "torch" (any number of devices at once) or "ngspice" (one device).
         Raises SpecError for an unknown engine or option, SolveError if the step becomes too small.
         """
-        return dynamics.simulate(self, voltage, dt, state, engine, **options)
+        return simulate(self, voltage, dt, state, engine, **options)
 
     # --- for other engines --------------------------------------------------------------------------
 
@@ -413,6 +390,14 @@ class Device:
             found[name] = float(value.detach().reshape(-1)[0]) if isinstance(value, torch.Tensor) else value
         return found
 
+    @property
+    def _any_state(self) -> torch.Tensor | None:
+        """Some state inside the range, to check the other parameters with."""
+        name = self.state_parameter
+        return (
+            None if name is None else torch.tensor(float(self._setup.parameters[name]), dtype=torch.float64)
+        )
+
     @functools.cached_property
     def _setup(self) -> Any:
         return run_setup(self.ir, self._numbers)
@@ -431,78 +416,3 @@ class Device:
         if self.state_parameter is not None and state is not None:
             found[self.state_parameter] = state
         return found
-
-
-def _user_entry(
-    model: str | Path,
-    state: str | None,
-    state_range: tuple[float, float] | None,
-    state_node: str | None,
-    state_scale: float,
-    write: str | None,
-    set_polarity: int | None,
-) -> CatalogueEntry:
-    """A catalogue entry for a file of the user."""
-    path = Path(model)
-    if path.suffix != ".va":
-        raise SpecError(
-            f"no bundled model {str(model)!r}: choose from {', '.join(sorted(CATALOGUE))}, or give a .va file"
-        )
-    if not path.is_file():
-        raise SpecError(f"{path} does not exist: give the path of a Verilog-A file")
-    if (state is None) != (state_range is None):
-        raise SpecError("state= and state_range= go together: the parameter that sets the state, and its range")
-    if state_range is not None:
-        low, high = (float(v) for v in state_range)
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise SpecError(f"state_range is {state_range}: it must be two finite numbers, low below high")
-        state_range = (low, high)
-    if set_polarity not in (None, 1, -1):
-        raise SpecError(f"set_polarity is {set_polarity!r}: it must be +1 or -1")
-    if not math.isfinite(state_scale) or state_scale == 0:
-        raise SpecError(f"state_scale is {state_scale}: it must be finite and not 0")
-    return CatalogueEntry(
-        name=path.stem,
-        path=path,
-        state_parameter=state or "",
-        state_range=state_range or (0.0, 1.0),
-        state_scale=state_scale,
-        state_node=state_node or "",
-        write_parameter=write or "",
-        set_polarity=set_polarity or 0,
-        summary="user's file",
-        reference="",
-    )
-
-
-def _tensor(value: torch.Tensor | float, like: torch.Tensor) -> torch.Tensor:
-    return value if isinstance(value, torch.Tensor) else like.new_tensor(value)
-
-
-def _newton_step(
-    terms: Terms, count: int, like: torch.Tensor
-) -> tuple[list[torch.Tensor], float]:
-    """Step of the internal nodes, and the largest relative residual."""
-    residual = torch.stack([_tensor(terms.resist[k + 1], like).expand(like.shape) for k in range(count)], -1)
-    matrix = _block(terms, range(1, count + 1), range(1, count + 1), like)
-    step = torch.linalg.solve(matrix.detach(), -residual.unsqueeze(-1)).squeeze(-1)
-    worst = float(step.detach().abs().max()) if step.numel() else 0.0
-    return list(step.unbind(-1)), worst
-
-
-def _schur(terms: Terms, size: int, like: torch.Tensor) -> torch.Tensor:
-    """What the internal nodes take from dI/dV: J_pi J_ii^-1 J_ip."""
-    inner = range(1, size)
-    left = _block(terms, [0], inner, like)
-    right = _block(terms, inner, [0], like)
-    return (left @ torch.linalg.solve(_block(terms, inner, inner, like), right))[..., 0, 0]
-
-
-def _block(terms: Terms, rows: Collection[int], columns: Collection[int], like: torch.Tensor) -> torch.Tensor:
-    entries = [
-        torch.stack(
-            [_tensor(terms.jacobian_resist.get((r, c), 0.0), like).expand(like.shape) for c in columns], -1
-        )
-        for r in rows
-    ]
-    return torch.stack(entries, -2)  # (*cells, rows, columns)

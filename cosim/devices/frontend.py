@@ -28,7 +28,7 @@ _IDENTITY = "optbarrier"  # keeps OpenVAF's own simplifier from merging values
 _DROPPED_CALLS = ("Print", "CollapseHint")
 _NOISE_CALLS = ("WhiteNoise", "FlickerNoise", "NoiseTable")
 _GROUND = 4294967295
-_NODE_KINDS = {"KirchoffLaw": "voltage", "BranchCurrent": "flow", "Implicit": "implicit"}
+_NODE_KINDS: dict[str, str] = {"KirchoffLaw": "voltage", "BranchCurrent": "flow", "Implicit": "implicit"}
 _TYPES: dict[int, ir.Type] = {0: "real", 1: "integer", 2: "string"}
 
 
@@ -69,7 +69,9 @@ class _Lowering:
         self.source = source
         self.dae = module.get_dae_system()
         self.descriptor = module.get_osdi_descriptor()
-        self.types = {p["name"]: _TYPES[p["flags"] & 3] for p in self.descriptor["params"]}
+        self.types: dict[str, ir.Type] = {
+            p["name"]: _TYPES[p["flags"] & 3] for p in self.descriptor["params"]
+        }
 
     def run(self) -> DeviceIR:
         self.refuse_unsupported()
@@ -106,7 +108,9 @@ class _Lowering:
         rows = {j["row_node_idx"] for j in self.dae["jacobian"]}
         for index, node in enumerate(self.dae["nodes"]):
             if node["is_internal"] and index not in rows:
-                raise self.fail(f"internal node {node['name']} has no equation", "contribute to it or remove it")
+                raise self.fail(
+                    f"internal node {node['name']} has no equation", "contribute to it or remove it"
+                )
 
     def parameters(self) -> tuple[ir.Parameter, ...]:
         declared = {p.name: p for p in self.source.parameters if p.module == self.module.name}
@@ -153,8 +157,11 @@ class _Lowering:
                 inputs.append(self.input(value, name, kind))
         for position, index in enumerate(i for _, i in self.module.get_cache_mapping()):
             inputs.append(Input(values[index], "cache", str(position), cache_types[position]))
-        roots = [_value(e[k]) for e in (*self.dae["residuals"], *self.dae["jacobian"])
-                 for k in ("resist_var", "react_var")]
+        roots = [
+            _value(e[k])
+            for e in (*self.dae["residuals"], *self.dae["jacobian"])
+            for k in ("resist_var", "react_var")
+        ]
         flow = _Flow(mir, inputs, constants, self.eval_call)
         function = flow.function(roots)
         self.refuse_undefined(function)
@@ -171,12 +178,15 @@ class _Lowering:
     def refuse_undefined(self, function: Function) -> None:
         known = function.types()
         for block in function.blocks:
-            uses = [*(v for c in block.code for v in c.operands), *(v for p in block.phis for _, v in p.incoming)]
+            uses = [
+                *(v for c in block.code for v in c.operands),
+                *(v for p in block.phis for _, v in p.incoming),
+            ]
             for value in uses:
                 if value not in known:
                     raise self.fail(
                         f"openvaf-py does not export the meaning of value {value}",
-                        "openvaf-py 0.1.5 does this to a case statement whose items use voltages: write if and else",
+                        "openvaf-py 0.1.5 does this to a case whose items use voltages: write if and else",
                     )
 
     def refuse_remainder(self, function: Function) -> None:
@@ -230,12 +240,16 @@ class _Lowering:
 
     def residuals(self, flow: _Flow) -> tuple[ir.Residual, ...]:
         entry = flow.entry
-        return tuple(ir.Residual(entry(r["resist_var"]), entry(r["react_var"])) for r in self.dae["residuals"])
+        return tuple(
+            ir.Residual(entry(r["resist_var"]), entry(r["react_var"])) for r in self.dae["residuals"]
+        )
 
     def jacobian(self, flow: _Flow) -> tuple[ir.JacobianEntry, ...]:
         entry = flow.entry
         return tuple(
-            ir.JacobianEntry(j["row_node_idx"], j["col_node_idx"], entry(j["resist_var"]), entry(j["react_var"]))
+            ir.JacobianEntry(
+                j["row_node_idx"], j["col_node_idx"], entry(j["resist_var"]), entry(j["react_var"])
+            )
             for j in self.dae["jacobian"]
         )
 
@@ -311,7 +325,9 @@ class _SetupEffects:
         for pair in pairs:
             if (pair["node1_idx"], pair["node2_idx"]) == wanted:
                 return pair["pair_idx"]
-        raise self._owner.fail(f"{hint} names no known pair of nodes", "simplify the V(a,b) <+ 0 contribution")
+        raise self._owner.fail(
+            f"{hint} names no known pair of nodes", "simplify the V(a,b) <+ 0 contribution"
+        )
 
     def _parameter(self, block: str) -> str | None:
         while block not in self._region:
@@ -413,7 +429,9 @@ class _Flow:
         found, pending = {self._entry}, [self._entry]
         while pending:
             end = self._end.get(pending.pop())
-            targets = () if end is None else (end.target,) if isinstance(end, ir.Jump) else (end.true, end.false)
+            targets = (
+                () if end is None else (end.target,) if isinstance(end, ir.Jump) else (end.true, end.false)
+            )
             pending.extend(t for t in targets if t not in found)
             found.update(targets)
         return found
@@ -424,7 +442,9 @@ class _Flow:
                 code["result"],
                 "real",  # set in function(), where every operand is known
                 tuple(
-                    (p["block"], self.resolve(p["value"])) for p in code["phi_operands"] if p["block"] in reachable
+                    (p["block"], self.resolve(p["value"]))
+                    for p in code["phi_operands"]
+                    if p["block"] in reachable
                 ),
             )
             for code in self._phis[name]

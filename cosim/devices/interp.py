@@ -91,7 +91,9 @@ SCALAR: dict[str, Callable[..., Scalar]] = {
     "log": _ieee(np.log10),
     **{name: _ieee(getattr(np, name)) for name in ("sqrt", "exp", "floor", "ceil", "sin", "cos", "tan")},
     **{name: _ieee(getattr(np, name)) for name in ("sinh", "cosh", "tanh")},
-    **{f"a{name}": _ieee(getattr(np, f"arc{name}")) for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")},
+    **{
+        f"a{name}": _ieee(getattr(np, f"arc{name}")) for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")
+    },
     "iadd": lambda a, b: _wrap(a + b),
     "isub": lambda a, b: _wrap(a - b),
     "imul": lambda a, b: _wrap(a * b),
@@ -142,7 +144,10 @@ class Evaluation:
 
 
 def _run(
-    function: Function, inputs: Mapping[str, Scalar], conditions: Conditions, effects: list[tuple[str, Scalar]]
+    function: Function,
+    inputs: Mapping[str, Scalar],
+    conditions: Conditions,
+    effects: list[tuple[str, Scalar]],
 ) -> dict[str, Scalar]:
     values: dict[str, Scalar] = {c.value: c.literal for c in function.constants}
     values |= inputs
@@ -180,9 +185,7 @@ def _environment(conditions: Conditions) -> dict[str, Scalar]:
     }
 
 
-def run_setup(
-    ir: DeviceIR, given: Mapping[str, Scalar], conditions: Conditions | None = None
-) -> Setup:
+def run_setup(ir: DeviceIR, given: Mapping[str, Scalar], conditions: Conditions | None = None) -> Setup:
     """Apply defaults and check ranges; parameters that are not ``given`` get the model's defaults."""
     conditions = conditions or Conditions()
     for name in given:
@@ -248,6 +251,8 @@ def evaluate(
         result.resist[row] = 0.0 if residual.resist is None else values[residual.resist]
         result.react[row] = 0.0 if residual.react is None else values[residual.react]
     for entry in ir.jacobian:
-        result.jacobian_resist[entry.row, entry.column] += 0.0 if entry.resist is None else values[entry.resist]  # type: ignore[operator]  # real by validate()
+        result.jacobian_resist[entry.row, entry.column] += (
+            0.0 if entry.resist is None else values[entry.resist]
+        )  # type: ignore[operator]  # real by validate()
         result.jacobian_react[entry.row, entry.column] += 0.0 if entry.react is None else values[entry.react]  # type: ignore[operator]  # real by validate()
     return result

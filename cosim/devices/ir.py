@@ -18,7 +18,9 @@ from typing import Any, Literal, TypeAlias
 from cosim.errors import ModelError, ParseError
 
 __all__ = [
+    "FUNCTIONS",
     "OPCODES",
+    "SYMBOLS",
     "Block",
     "Branch",
     "Collapse",
@@ -54,6 +56,19 @@ class Opcode:
     meaning: str
 
 
+# opcodes that C and Python write alike
+FUNCTIONS: tuple[str, ...] = (
+    *("sqrt", "exp", "floor", "ceil", "sin", "cos", "tan", "asin", "acos", "atan"),
+    *("sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
+)
+_COMPARISONS = {"lt": "<", "gt": ">", "le": "<=", "ge": ">=", "eq": "==", "ne": "!="}
+SYMBOLS: dict[str, str] = {
+    **{"fadd": "+", "fsub": "-", "fmul": "*", "fdiv": "/", "iadd": "+", "isub": "-", "imul": "*"},
+    **{"iand": "&", "ior": "|", "ixor": "^", "beq": "==", "bne": "!="},
+    **{f"{kind}{name}": symbol for kind in "fi" for name, symbol in _COMPARISONS.items()},
+}
+
+
 def _table() -> dict[str, Opcode]:
     table: dict[str, Opcode] = {}
 
@@ -61,14 +76,17 @@ def _table() -> dict[str, Opcode]:
         for name in names.split():
             table[name] = Opcode(operands, result, meaning)
 
-    real, integer, boolean, string = ("real",), ("integer",), ("boolean",), ("string",)
+    real: tuple[Type, ...] = ("real",)
+    integer: tuple[Type, ...] = ("integer",)
+    boolean: tuple[Type, ...] = ("boolean",)
+    string: tuple[Type, ...] = ("string",)
     add("fadd fsub fmul fdiv", real * 2, "real", "IEEE 754 double; x/0 is an infinity or NaN")
     add("frem", real * 2, "real", "C fmod: the remainder keeps the sign of the dividend")
     add("pow", real * 2, "real", "C pow: pow(0, 0) = 1, pow(negative, fraction) = NaN")
     add("hypot atan2", real * 2, "real", "C function of the same name")
     add("fneg", real, "real", "negation")
-    add("sqrt exp ln floor ceil sin cos tan asin acos atan", real, "real", "C function; ln is natural")
-    add("sinh cosh tanh asinh acosh atanh", real, "real", "C function of the same name")
+    add(" ".join(FUNCTIONS), real, "real", "C function of the same name")
+    add("ln", real, "real", "natural logarithm")
     add("log", real, "real", "logarithm to base 10")
     add("iadd isub imul", integer * 2, "integer", "32-bit two's complement, wraps")
     add("idiv irem", integer * 2, "integer", "truncates towards zero; the remainder has the dividend's sign")
@@ -78,7 +96,12 @@ def _table() -> dict[str, Opcode]:
     add("clog2", integer, "integer", "bits needed for the value: ceil(log2(n)), 0 for n < 2")
     add("bnot", boolean, "boolean", "logical not")
     for prefix, kind in (("f", real), ("i", integer)):
-        add(" ".join(prefix + c for c in ("lt", "gt", "le", "ge")), kind * 2, "boolean", "comparison; NaN: false")
+        add(
+            " ".join(prefix + c for c in ("lt", "gt", "le", "ge")),
+            kind * 2,
+            "boolean",
+            "comparison; NaN: false",
+        )
     for prefix, kind in (("f", real), ("i", integer), ("b", boolean), ("s", string)):
         add(f"{prefix}eq {prefix}ne", kind * 2, "boolean", "equality")
     add("ifcast", integer, "real", "exact")
@@ -334,9 +357,7 @@ def _load_function(data: dict[str, Any]) -> Function:
             phis=tuple(
                 Phi(p["result"], p["type"], tuple((b, v) for b, v in p["incoming"])) for p in plain["phis"]
             ),
-            code=tuple(
-                Instruction(c["result"], c["opcode"], tuple(c["operands"])) for c in plain["code"]
-            ),
+            code=tuple(Instruction(c["result"], c["opcode"], tuple(c["operands"])) for c in plain["code"]),
             end=ends[kind](**fields),
         )
 

@@ -160,8 +160,8 @@ class Tracer:
         self._visits += 1
         if self._visits > _VISITS:
             raise ModelError(
-                "a loop whose bound depends on a voltage or a per-cell parameter cannot be unrolled for torch: "
-                "give it a constant bound and an if inside"
+                "a loop whose bound depends on a voltage or a per-cell parameter cannot be unrolled for "
+                "torch: give it a constant bound and an if inside"
             )
 
 
@@ -263,7 +263,9 @@ def _result_type(opcode: str) -> Type:
 
 
 def _is(operand: Operand, literal: float) -> bool:
-    return isinstance(operand, Known) and operand.literal == literal and not math.isnan(float(operand.literal))
+    return (
+        isinstance(operand, Known) and operand.literal == literal and not math.isnan(float(operand.literal))
+    )
 
 
 def _fadd(t: Tracer, a: Operand, b: Operand) -> Operand | None:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import torch
 
 from cosim.devices.interp import TEMPERATURE, node_pair
-from cosim.devices.ir import DeviceIR, Input, Scalar
+from cosim.devices.ir import FUNCTIONS, SYMBOLS, DeviceIR, Input, Scalar
 from cosim.devices.passes import Known, Operand, Straight, Tracer, live
 from cosim.errors import ModelError, SpecError
 from cosim.text import Emitter, check_identifier
@@ -24,17 +24,10 @@ __all__ = ["EXPRESSIONS", "Terms", "TorchModel"]
 
 Value: TypeAlias = torch.Tensor | float
 
-_UNARY = "sqrt exp floor ceil sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh".split()
-_INFIX = {
-    "fadd": "+", "fsub": "-", "fmul": "*", "fdiv": "/", "iadd": "+", "isub": "-", "imul": "*",
-    "iand": "&", "ior": "|", "ixor": "^", "beq": "==", "bne": "!=", "band": "&",
-    **{f"{p}{name}": sign for p in "fi" for name, sign in
-       (("lt", "<"), ("gt", ">"), ("le", "<="), ("ge", ">="), ("eq", "=="), ("ne", "!="))},
-}  # fmt: skip
-
 EXPRESSIONS: dict[str, str] = {
-    **{name: f"torch.{name}({{0}})" for name in _UNARY},
-    **{name: f"({{0}} {sign} {{1}})" for name, sign in _INFIX.items()},
+    **{name: f"torch.{name}({{0}})" for name in FUNCTIONS},
+    **{name: f"({{0}} {sign} {{1}})" for name, sign in SYMBOLS.items()},
+    "band": "({0} & {1})",
     "ln": "torch.log({0})",
     "log": "torch.log10({0})",
     "frem": "torch.fmod(tensor({0}), {1})",
@@ -127,7 +120,9 @@ class TorchModel:
         code = trace.tracer.code
         unknowns = [f"u{k}" for k in trace.kept]
         self._check, _ = _compile(code, ["like", *arguments], [check for _, check in trace.range_checks])
-        self._evaluate, self.source = _compile(code, ["like", *unknowns, *arguments, "abstime"], trace.outputs)
+        self._evaluate, self.source = _compile(
+            code, ["like", *unknowns, *arguments, "abstime"], trace.outputs
+        )
         self._shape = trace
 
     @property
@@ -136,14 +131,14 @@ class TorchModel:
         return tuple(name for name in self.nodes if name not in self.ir.terminals)
 
     def __call__(
-        self, unknowns: Sequence[torch.Tensor], parameters: Mapping[str, torch.Tensor], abstime: float = 0.0
+        self, unknowns: Sequence[torch.Tensor], parameters: Mapping[str, torch.Tensor], abstime: Value = 0.0
     ) -> Terms:
-        """Residuals and Jacobian at ``unknowns``, one tensor per name in ``nodes``."""
+        """Residuals and Jacobian at ``unknowns``, one tensor per name in ``nodes``; abstime in s."""
         if len(unknowns) != len(self.nodes):
             raise SpecError(f"{len(unknowns)} unknowns for the nodes {self.nodes} of {self.ir.name}")
-        values = self._evaluate(
-            unknowns[0], *unknowns, *(parameters[name] for name in self.varying), float(abstime)
-        )
+        like = unknowns[0]
+        time = torch.as_tensor(abstime, dtype=like.dtype, device=like.device)
+        values = self._evaluate(like, *unknowns, *(parameters[name] for name in self.varying), time)
         count = len(self.nodes)
         entries = self._shape.entries
         resist = dict(zip(entries, values[2 * count : 2 * count + len(entries)], strict=True))
@@ -174,7 +169,9 @@ def out_of_range(ir: DeviceIR, name: str, value: Any) -> SpecError:
         low, high = float(value.detach().min()), float(value.detach().max())
         value = low if low == high else f"between {low} and {high}"
     wanted = ir.parameter(name).range
-    return SpecError(f"parameter {name} of {ir.name} is {value}: the model allows {wanted or 'another range'}")
+    return SpecError(
+        f"parameter {name} of {ir.name} is {value}: the model allows {wanted or 'another range'}"
+    )
 
 
 def _typed(ir: DeviceIR, name: str, value: Scalar) -> Scalar:
@@ -253,7 +250,7 @@ class _Trace:
             a, b = stand[pair.first], None if pair.second is None else stand[pair.second]
             if a == b:
                 continue
-            ends = sorted((x for x in (a, b) if x is not None))
+            ends = sorted(x for x in (a, b) if x is not None)
             keep = None if None in (a, b) else ends[0]
             drop = ends[-1]
             if drop < len(ir.terminals):

@@ -80,6 +80,14 @@ class Descriptor(c.Structure):
 FLAGS = {"dc": 2048 | 32768, "tran": 8192, "ac": 4096}
 
 
+# the functions that follow eval in the descriptor
+_LOADS = [
+    *("load_noise", "load_residual_resist", "load_residual_react"),
+    *("load_limit_rhs_resist", "load_limit_rhs_react", "load_spice_rhs_dc", "load_spice_rhs_tran"),
+    *("load_jacobian_resist", "load_jacobian_react", "load_jacobian_tran"),
+]
+
+
 class OsdiDevice:
     """One instance of the first model in ``path``, with parameters set by name."""
 
@@ -99,7 +107,9 @@ class OsdiDevice:
         d.setup_model(None, self.model, None, c.byref(info))
         d.setup_instance(None, self.instance, self.model, temperature, d.num_terminals, None, c.byref(info))
         self.fatal = bool(info.flags & 2)
-        self.out_of_range = list(dict.fromkeys(names[info.errors[k].parameter] for k in range(info.num_errors)))
+        self.out_of_range = list(
+            dict.fromkeys(names[info.errors[k].parameter] for k in range(info.num_errors))
+        )
 
     @property
     def collapsed(self) -> frozenset[int]:
@@ -146,13 +156,8 @@ class OsdiDevice:
             found.jacobian_react[at] += react[k]
 
     def _call(self, name: str, alpha: float | None) -> None:
-        order = ("load_noise load_residual_resist load_residual_react load_limit_rhs_resist "
-                 "load_limit_rhs_react load_spice_rhs_dc load_spice_rhs_tran load_jacobian_resist "
-                 "load_jacobian_react load_jacobian_tran").split()  # fmt: skip
         first = c.addressof(self.descriptor) + c.sizeof(Descriptor)
-        address = c.cast(first, c.POINTER(PTR))[order.index(name)]
+        address = c.cast(first, c.POINTER(PTR))[_LOADS.index(name)]
         arguments = () if alpha is None else (alpha,)
         kinds = (PTR, PTR) + (() if alpha is None else (c.c_double,))
-        c.CFUNCTYPE(None, *kinds)(address)(
-            c.addressof(self.instance), c.addressof(self.model), *arguments
-        )
+        c.CFUNCTYPE(None, *kinds)(address)(c.addressof(self.instance), c.addressof(self.model), *arguments)

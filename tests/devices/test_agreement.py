@@ -131,7 +131,9 @@ def test_torch_equals_interpreter(path: Path, parameters: dict[str, float], cond
         pair = ir.collapsible[k]
         merged[:, pair.first] = 0.0 if pair.second is None else merged[:, pair.second]
     for k, name in enumerate(names):  # a node that the torch model removed is at 0
-        stays = name in model.nodes or any(k in (ir.collapsible[c].first, ir.collapsible[c].second) for c in setup.collapsed)
+        stays = name in model.nodes or any(
+            k in (ir.collapsible[c].first, ir.collapsible[c].second) for c in setup.collapsed
+        )
         if not stays:
             merged[:, k] = 0.0
     kept = merged[:, [names.index(name) for name in model.nodes]]

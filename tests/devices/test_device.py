@@ -1,0 +1,273 @@
+"""Device: values, inverse, parameters per cell, gradients, and every error by its text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import cosim
+from cosim.devices import build as build_module
+from cosim.devices.catalogue import CATALOGUE
+from cosim.devices.device import Device
+from cosim.errors import ModelError, SpecError, ToolFailed, ToolNotFound
+from tests.models import reference
+from tests.tolerances import CLOSED_FORM, INVERSE
+
+VA = Path(__file__).parent / "va"
+
+
+REFERENCES = {
+    "vteam": reference.Vteam(),
+    "data_driven": reference.DataDriven(),
+    "data_driven_2021": reference.DataDriven2021(),
+    "stanford_pku": reference.StanfordPku(),
+    "linear_ion_drift": reference.LinearIonDrift(),
+}
+
+
+@pytest.fixture
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COSIM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_current_is_the_closed_form(name: str) -> None:
+    device = Device(name)
+    low, high = device.state_range
+    states = torch.linspace(low, high, 7, dtype=torch.float64)
+    volts = torch.linspace(-1.5, 1.5, 13, dtype=torch.float64)[:, None]
+    found = device.current(volts, states)
+    expected = torch.as_tensor(REFERENCES[name].current(volts.numpy(), states.numpy()))
+    assert torch.all((found - expected).abs() <= CLOSED_FORM * expected.abs())
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_state_for_inverts_conductance(name: str) -> None:
+    device = Device(name)
+    low, high = device.state_range
+    for v_read in (0.1, -0.2):
+        states = torch.linspace(low, high, 101, dtype=torch.float64)
+        wanted = device.conductance(states, v_read=v_read)
+        found = device.conductance(device.state_for(wanted, v_read=v_read), v_read=v_read)
+        assert torch.all((found / wanted - 1).abs() <= INVERSE)
+
+
+def test_stanford_targets() -> None:
+    """Currents of the published model (Jiang et al. 2016), as in tests/models/test_reference.py."""
+    device = Device("stanford_pku")
+    assert float(device.current(0.1, 0.2e-9)) == pytest.approx(1.845629e-4, rel=1e-6)
+    assert float(device.current(2.0, 1.7e-9)) == pytest.approx(1.660058e-3, rel=1e-6)
+
+
+def test_linearity_is_known_from_the_model() -> None:
+    assert Device("vteam").is_linear
+    assert Device("linear_ion_drift").is_linear
+    assert Device("vteam", iv=1).is_linear  # exponential in the state, still ohmic in the voltage
+    assert not Device("stanford_pku").is_linear
+    assert not Device("data_driven").is_linear
+
+
+def test_parameters_per_cell_broadcast_with_the_states() -> None:
+    r_on = torch.tensor([[50.0, 60.0], [70.0, 80.0]], dtype=torch.float64)
+    device = Device("vteam", r_on=r_on)
+    state = torch.tensor([[0.0, 0.25], [0.5, 1.0]], dtype=torch.float64)
+    expected = 0.1 / (r_on + (1000.0 - r_on) * state)
+    assert torch.allclose(device.current(0.1, state), expected, rtol=1e-14, atol=0)
+    assert device.current(torch.tensor([0.1, 0.2, 0.3])[:, None, None], state).shape == (3, 2, 2)
+
+
+def test_distributions_are_drawn_with_the_generator() -> None:
+    spread = Device("vteam", r_on=torch.distributions.Normal(50.0, 2.0))
+    draws = [
+        spread.sample((4, 5), generator=torch.Generator().manual_seed(seed)).given["r_on"]
+        for seed in (1, 1, 2)
+    ]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert tuple(torch.as_tensor(draws[0]).shape) == (4, 5)
+    with pytest.raises(SpecError, match=r"parameter r_on of vteam is a distribution: draw it first"):
+        spread.current(0.1, 0.5)
+    with pytest.raises(SpecError, match=r"Poisson has no inverse CDF"):
+        Device("vteam", r_on=torch.distributions.Poisson(50.0)).sample((2,), generator=torch.Generator())
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_gradients(name: str) -> None:
+    device = Device(name)
+    low, high = device.state_range
+    scale = high - low
+    volts = torch.tensor([-0.7, 0.05, 0.3, 1.1], dtype=torch.float64, requires_grad=True)
+    unit = torch.tensor([0.2, 0.5, 0.7, 0.9], dtype=torch.float64, requires_grad=True)
+    current = device.current_and_slope(torch.tensor(0.3, dtype=torch.float64), torch.tensor(low + scale / 2))[
+        0
+    ]
+    factor = float(1 / current)
+    assert torch.autograd.gradcheck(
+        lambda v, u: factor * device.current_and_slope(v, low + scale * u)[0], (volts, unit), rtol=1e-5
+    )
+
+
+def test_state_for_is_differentiable() -> None:
+    device = Device("stanford_pku")
+    wanted = torch.tensor([1e-5, 1e-4], dtype=torch.float64, requires_grad=True)
+    state = device.state_for(wanted)
+    (slope,) = torch.autograd.grad(state.sum(), wanted)
+    step = 1e-4
+    moved = (
+        device.state_for(wanted.detach() * (1 + step)) - device.state_for(wanted.detach() * (1 - step))
+    ) / (2 * step * wanted.detach())
+    assert torch.allclose(slope, moved, rtol=1e-6)
+
+
+def test_series_resistance_is_solved_inside_the_device() -> None:
+    """A node in the model: exact against the closed form of two resistors, and merged at 0 ohm."""
+    device = Device(VA / "series.va", state="x_init", state_range=(0.0, 1.0), rs=150.0)
+    state = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    cell = 100.0 + 900.0 * state
+    current, slope = device.current_and_slope(torch.tensor(0.3, dtype=torch.float64), state)
+    assert torch.allclose(current, 0.3 / (cell + 150.0), rtol=1e-13, atol=0)
+    assert torch.allclose(slope, 1 / (cell + 150.0), rtol=1e-13, atol=0)
+    merged = device.replace(rs=0.0)
+    assert torch.allclose(merged.current(0.3, state), 0.3 / cell, rtol=1e-14, atol=0)
+    assert merged.is_linear
+
+
+def test_second_compile_starts_no_compiler(private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Device(VA / "series.va").osdi()
+
+    def forbidden(*arguments: object, **options: object) -> None:
+        raise AssertionError("a compiler was started")
+
+    monkeypatch.setattr(build_module, "_compile", forbidden)
+    monkeypatch.setattr(build_module, "compile_source", forbidden)
+    assert Device(VA / "series.va").osdi() == first
+    assert first.parent == private_cache
+
+
+def test_digest_tells_parameters_apart() -> None:
+    digests = {Device("vteam", **p).digest for p in ({}, {"r_on": 60.0}, {"r_on": torch.full((2,), 60.0)})}
+    assert len(digests) == 3
+    assert Device("vteam", r_on=60.0).digest == Device("vteam").replace(r_on=60).digest
+
+
+# --- errors -------------------------------------------------------------------------------------------
+
+BAD = [
+    (
+        lambda: Device("memristor"),
+        SpecError,
+        r"no bundled model 'memristor': choose from data_driven, .*vteam",
+    ),
+    (lambda: Device("nowhere.va"), SpecError, r"nowhere.va does not exist"),
+    (lambda: Device("vteam", ron=5.0), SpecError, r"vteam has no parameter 'ron'; it has: .*r_on"),
+    (
+        lambda: Device("vteam", r_on=-5.0),
+        SpecError,
+        r"parameter r_on of vteam is -5.0: the model allows \(0:inf\)",
+    ),
+    (
+        lambda: Device("vteam", r_on=torch.tensor([1.0, -1.0])),
+        SpecError,
+        r"r_on of vteam is between -1.0 and 1.0",
+    ),
+    (
+        lambda: Device("vteam", r_on=float("nan")),
+        SpecError,
+        r"parameter r_on\[\] is nan: every entry must be",
+    ),
+    (lambda: Device("vteam", window=1.5), SpecError, r"window of vteam is 1.5: it must be an integer"),
+    (lambda: Device("vteam", window=[0, 1]), SpecError, r"window of vteam is an integer: give it one value"),
+    (lambda: Device("vteam", r_on="soft"), SpecError, r"parameter r_on is not an array of numbers"),
+    (lambda: Device("vteam", state="x_init"), SpecError, r"'vteam' is a bundled model: its state"),
+    (lambda: Device(VA / "series.va", state="x_init"), SpecError, r"state= and state_range= go together"),
+    (
+        lambda: Device(VA / "series.va", state="y0", state_range=(0, 1)),
+        ModelError,
+        r"series has no parameter 'y0'; it has: x_init, rs",
+    ),
+    (
+        lambda: Device(VA / "series.va", state="x_init", state_range=(1, 0)),
+        SpecError,
+        r"state_range is \(1, 0\): it must be two finite numbers, low below high",
+    ),
+    (lambda: Device(VA / "series.va").state_range, SpecError, r"series has no state: give state="),
+    (lambda: Device(VA / "series.va").set_polarity, SpecError, r"SET polarity of series is not known"),
+    (lambda: Device("vteam").current(0.1), SpecError, r"vteam needs a state: give state= \(x_init\)"),
+    (
+        lambda: Device("vteam").current(0.1, 1.5),
+        SpecError,
+        r"state\[\] is 1.5: x_init of vteam goes from 0.0 to 1.0",
+    ),
+    (lambda: Device("vteam").current(float("inf"), 0.5), SpecError, r"voltage\[\] is inf"),
+    (lambda: Device("vteam").conductance(0.5, v_read=0.0), SpecError, r"v_read is 0.0 V"),
+    (
+        lambda: Device("vteam").state_for([1e-3, 0.5]),
+        SpecError,
+        r"conductance\[1\] is 0.5 S: vteam reaches 0.001 to 0.02 S",
+    ),
+    (
+        lambda: Device("vteam").state_for(-1e-3),
+        SpecError,
+        r"conductance\[\] is -0.001: it must be greater than 0",
+    ),
+    (lambda: Device("vteam").simulate([0, 1], 1e-9, state=0.5, engine="hspice"), SpecError, r"hspice"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD, ids=range(len(BAD)))
+def test_errors(call: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()  # type: ignore[operator]  # a lambda
+
+
+def test_three_terminals_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t3.va"
+    path.write_text(
+        '`include "disciplines.vams"\nmodule t3(d, g, s); inout d, g, s; electrical d, g, s;\n'
+        "analog I(d, s) <+ 1e-3 * V(g, s) * V(d, s);\nendmodule\n"
+    )
+    with pytest.raises(ModelError, match=r"t3 has terminals d, g, s: a crossbar cell has two"):
+        Device(path)
+
+
+def test_current_that_depends_on_absolute_voltage_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "leaky.va"
+    path.write_text(
+        '`include "disciplines.vams"\nmodule leaky(p, n); inout p, n; electrical p, n;\n'
+        "analog begin I(p, n) <+ 1e-3 * V(p, n); I(p) <+ 1e-6 * V(p); end\nendmodule\n"
+    )
+    with pytest.raises(ModelError, match=r"leaky: the current into p is not the current out of n"):
+        Device(path)
+
+
+def test_no_compiler(private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.delenv("CC", raising=False)
+    build_module.compiler.cache_clear()
+    try:
+        with pytest.raises(ToolNotFound, match=r"no C compiler .*apt-get install gcc libc6-dev, or set CC"):
+            Device("vteam").osdi()
+    finally:
+        build_module.compiler.cache_clear()
+
+
+def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("COSIM_CACHE", str(blocked / "cache"))
+    with pytest.raises(ToolFailed, match=r"the cache folder .* cannot be written .*: set COSIM_CACHE"):
+        Device("vteam").osdi()
+
+
+def test_generated_c_that_is_refused(private_cache: Path) -> None:
+    with pytest.raises(ToolFailed, match=r"refused the generated C of broken-.*: model.c:.* error") as caught:
+        build_module.build("int main( {", "broken")
+    assert "error" in caught.value.log
+    assert not list(private_cache.glob("*.osdi"))
+
+
+def test_device_is_public() -> None:
+    assert cosim.Device is Device
