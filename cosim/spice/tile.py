@@ -1,0 +1,315 @@
+"""A tile as a deck, and the ngspice engine: the reference that every other engine is judged by.
+
+One ``.dc`` sweep of an index source runs a whole batch: every driver is a source that looks its
+voltage up by the index. Each point starts from the one before, so ngspice refactors instead of
+ordering anew: 128x128 resistor cells, 16 vectors: 2.8 s, against 9 s as separate operating points.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cosim.arrays import Array
+from cosim.crossbar import Solution, Tile, Wires
+from cosim.errors import SpecError
+from cosim.spice.deck import (
+    GROUND,
+    Current,
+    Deck,
+    DeviceInstance,
+    Element,
+    IndexedSource,
+    ModelCard,
+    Options,
+    Resistor,
+    Subcircuit,
+    SubcircuitInstance,
+    Sweep,
+    VoltageSource,
+)
+from cosim.spice.jobs import Job, run_jobs
+from cosim.spice.ngspice import Ngspice, find_ngspice, make_job
+from cosim.spice.retry import INDEX, LADDER, Attempt, Findings
+
+if TYPE_CHECKING:
+    from cosim.devices.device import Device
+
+__all__ = [
+    "LIBRARY",
+    "TileCircuit",
+    "check_batch",
+    "given_values",
+    "lower_tile",
+    "per_cell",
+    "solve_tile",
+    "tile_deck",
+]
+
+LIBRARY = "device.osdi"
+_CARD = "cell"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileCircuit:
+    """One tile without drivers: a subcircuit with ports r0.. then c0.., and its model card."""
+
+    subcircuit: Subcircuit
+    card: ModelCard
+    rows: int
+    columns: int
+    header: tuple[tuple[str, str], ...]
+
+
+def lower_tile(tile: Tile, index: tuple[int, ...] = ()) -> TileCircuit:
+    """The tile at ``index`` of the (broadcast) leading axes as a subcircuit, cells row-major.
+
+    Word line nodes are w<row>_<column>, bit line nodes b<row>_<column>; nodes without a resistance
+    between them are one node, named after the port if there is one.
+    """
+    rows, columns = tile.rows, tile.columns
+    own = index[len(index) - len(tile.shape) + 2 :]  # voltages may have further leading axes
+    index = tuple(0 if size == 1 else k for k, size in zip(own, tile.shape, strict=False))
+    word, bit = _nodes(rows, columns, tile.wires)
+    cells = _cell_parameters(tile, index)
+    elements: list[Element] = []
+    for i in range(rows):
+        elements += _wire(f"Rsource{i}", f"r{i}", word[i][0], "source")
+        for j in range(columns - 1):
+            elements += _wire(f"Rw{i}_{j}", word[i][j], word[i][j + 1], "row")
+        elements += [
+            DeviceInstance(
+                name=f"N{i}_{j}", nodes=(word[i][j], bit[i][j]), model=_CARD, parameters=parameters
+            )
+            for j, parameters in enumerate(cells[i])
+        ]
+        for j in range(columns if i < rows - 1 else 0):
+            elements += _wire(f"Rb{i}_{j}", bit[i][j], bit[i + 1][j], "column")
+    for j in range(columns):
+        elements += _wire(f"Rsense{j}", bit[-1][j], f"c{j}", "sense")
+    wires = ((name, getattr(tile.wires, name)) for name in ("row", "column", "source", "sense"))
+    device = tile.device
+    return TileCircuit(
+        subcircuit=Subcircuit(
+            name="tile",
+            ports=tuple(_ports(rows, columns)),
+            elements=tuple(elements),
+            parameters=tuple((name, ohm) for name, ohm in wires if ohm > 0),
+        ),
+        card=ModelCard(name=_CARD, module=device.name, parameters=_shared_parameters(tile)),
+        rows=rows,
+        columns=columns,
+        header=(
+            ("shape", f"{rows} rows x {columns} columns; ports: rows, then columns"),
+            ("units", "V, A, ohm; currents positive into the columns' sense nodes"),
+            ("model", f"{device.name}, digest {device.digest}"),
+        ),
+    )
+
+
+def _nodes(rows: int, columns: int, wires: Wires) -> tuple[list[list[str]], list[list[str]]]:
+    """Names of the word and the bit line node of every cell, after merging."""
+    word, bit = [], []
+    for i in range(rows):
+        first = f"w{i}_0" if wires.source else f"r{i}"
+        word.append([first, *(f"w{i}_{j}" if wires.row else first for j in range(1, columns))])
+        last = (f"b{rows - 1}_{j}" if wires.sense else f"c{j}" for j in range(columns))
+        bit.append([f"b{i}_{j}" if wires.column and i < rows - 1 else end for j, end in enumerate(last)])
+    return word, bit
+
+
+def _wire(name: str, p: str, n: str, parameter: str) -> tuple[Resistor, ...]:
+    return () if p == n else (Resistor(name=name, p=p, n=n, ohm=parameter),)
+
+
+def _ports(rows: int, columns: int) -> Iterator[str]:
+    yield from (f"r{i}" for i in range(rows))
+    yield from (f"c{j}" for j in range(columns))
+
+
+def per_cell(tile: Tile) -> tuple[str, ...]:
+    """Names of the parameters that every instance sets: the state, and those given as tensors."""
+    given = [name for name, value in given_values(tile.device).items() if isinstance(value, torch.Tensor)]
+    state = tile.device.state_parameter
+    return tuple(sorted({*given, *([state] if state else [])}))
+
+
+def given_values(device: Device) -> dict[str, float | torch.Tensor]:
+    """The parameters that were given; SpecError if one is a distribution that nobody has drawn."""
+    found = {}
+    for name, value in device.given.items():
+        if isinstance(value, torch.distributions.Distribution):
+            raise SpecError(f"parameter {name} is a distribution: draw it first, with device.sample(...)")
+        found[name] = value
+    return found
+
+
+def _shared_parameters(tile: Tile) -> tuple[tuple[str, float], ...]:
+    own = set(per_cell(tile))
+    return tuple((name, float(value)) for name, value in given_values(tile.device).items() if name not in own)
+
+
+def _cell_parameters(tile: Tile, index: tuple[int, ...]) -> list[list[tuple[tuple[str, float], ...]]]:
+    """(name, value) pairs of every cell, [row][column]."""
+    cells: list[list[tuple[tuple[str, float], ...]]]
+    cells = [[()] * tile.columns for _ in range(tile.rows)]
+    given = given_values(tile.device)
+    for name in per_cell(tile):
+        value = tile.state if name == tile.device.state_parameter else torch.as_tensor(given[name])
+        grid = torch.broadcast_to(value, tile.shape)[index].detach().to("cpu", torch.float64).tolist()
+        for cell_line, line in zip(cells, grid, strict=True):
+            cell_line[:] = [(*cell, (name, x)) for cell, x in zip(cell_line, line, strict=True)]
+    return cells
+
+
+def tile_deck(
+    circuit: TileCircuit, table: np.ndarray, *, sweeps: Sequence[Sweep] = (), options: Options | None = None
+) -> Deck:
+    """Testbench around ``circuit``: drivers that look up ``table (batch, rows)`` V, an ammeter per column.
+
+    The index source is at k volt for vector k; sweeps: of that source, one over all by default.
+    """
+    count = len(table)
+    padded = table if count > 1 else np.repeat(table, 2, axis=0)  # a lookup needs two points
+    elements: list[Element] = [VoltageSource(name=INDEX, p="index", n=GROUND, volt=0.0)]
+    elements += [
+        IndexedSource(name=f"B{i}", p=f"r{i}", n=GROUND, index="index", volts=tuple(padded[:, i].tolist()))
+        for i in range(circuit.rows)
+    ]
+    # 0 V sources measure the column currents, also where sense = 0
+    elements += [
+        VoltageSource(name=f"Vsense{j}", p=f"c{j}", n=GROUND, volt=0.0) for j in range(circuit.columns)
+    ]
+    ports = circuit.subcircuit.ports
+    elements.append(SubcircuitInstance(name="Xtile", nodes=ports, subcircuit=circuit.subcircuit.name))
+    return Deck(
+        title=f"crossbar tile {circuit.rows}x{circuit.columns}",
+        header=circuit.header,
+        libraries=(LIBRARY,),
+        models=(circuit.card,),
+        subcircuits=(circuit.subcircuit,),
+        elements=tuple(elements),
+        analyses=tuple(sweeps) or (Sweep(source=INDEX, start=0.0, stop=count - 1.0, step=1.0),),
+        saves=_saves(circuit.columns),
+        options=options or Options(),
+    )
+
+
+def _saves(columns: int) -> tuple[Current, ...]:
+    return tuple(Current(source=f"Vsense{j}") for j in range(columns))
+
+
+def check_batch(tile: Tile, voltages: Array) -> np.ndarray:
+    """``voltages`` as (*tiles, batch, rows) V, the leading axes of tile and voltages broadcast."""
+    tensor = tile.check_voltages(voltages)
+    try:
+        lead = torch.broadcast_shapes(tile.shape[:-2], tensor.shape[:-2])
+    except RuntimeError as error:
+        raise SpecError(
+            f"voltages of shape {tuple(tensor.shape)} do not fit tiles of shape {tile.shape}: {error}"
+        ) from error
+    return tensor.expand(*lead, *tensor.shape[-2:]).detach().to("cpu", torch.float64).numpy()
+
+
+def solve_tile(
+    tile: Tile,
+    voltages: Array,
+    *,
+    timeout: float = 600.0,
+    executor: Executor | None = None,
+    chunk: int | None = None,
+    reltol: float = 1e-11,
+    abstol: float = 1e-16,
+    vntol: float = 1e-12,
+    max_iterations: int = 100,
+    progress: bool = False,
+    program: str = "ngspice",
+) -> Solution:
+    """Column currents of ``tile`` for ``voltages (*tiles, batch, rows)`` through ngspice.
+
+    One job per tile, or per ``chunk`` vectors of it, one after the other or on ``executor``; timeout
+    (s) is for each job. reltol, abstol (A), vntol (V), max_iterations: ngspice's Newton iteration.
+    A vector that does not converge climbs ``retry.LADDER``; stats["rungs"] counts which rung solved
+    how many, stats["rung"] says it per vector. One that no rung solves is NaN with a status; so are
+    the vectors of a job that failed, with the reason in stats["errors"].
+
+    Raises SpecError for bad input, ToolNotFound without ngspice, ToolFailed if every job fails.
+
+    >>> import cosim
+    >>> tile = cosim.Tile(cosim.Device("vteam"), state=[[0.0, 1.0]], wires=cosim.Wires(row=2.0))
+    >>> solve_tile(tile, [0.1]).currents.shape
+    torch.Size([1, 2])
+    """
+    start = time.monotonic()
+    ngspice = find_ngspice(program)
+    options = Options(reltol=reltol, abstol=abstol, vntol=vntol, iterations=max_iterations)
+    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
+        raise SpecError(f"chunk is {chunk!r}: it must be a whole number of vectors, 1 or more")
+    volts = check_batch(tile, voltages)
+    libraries = {LIBRARY: tile.device.osdi(per_cell=per_cell(tile))}
+    found = Findings(volts.shape[:-1], _saves(tile.columns))
+    lowered = functools.lru_cache(maxsize=1)(functools.partial(lower_tile, tile))
+
+    def job(attempt: Attempt) -> Job:
+        deck = tile_deck(
+            lowered(attempt.tile),
+            attempt.table(volts),
+            sweeps=attempt.sweeps(),
+            options=LADDER[attempt.rung].options(options),
+        )
+        return make_job(deck, libraries, program=ngspice, timeout=timeout)
+
+    attempts = list(found.first(chunk))
+    with _progress(progress) as watch:
+        while attempts:
+            outcomes = run_jobs(map(job, attempts), executor, watch(attempts))
+            pairs = zip(attempts, outcomes, strict=True)
+            attempts = [more for attempt, outcome in pairs for more in found.take(attempt, outcome)]
+    if found.errors and not (found.rung >= 0).any():
+        raise found.errors[0]
+    return _solution(tile, found, ngspice, time.monotonic() - start)
+
+
+@contextlib.contextmanager
+def _progress(shown: bool) -> Iterator[Callable[[list[Attempt]], Callable[[int, object], None]]]:
+    """Yields what makes, from a list of attempts, the callback for each of their jobs that ends."""
+    if not shown:
+        yield lambda attempts: lambda job, result: None
+        return
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+
+        def watch(attempts: list[Attempt]) -> Callable[[int, object], None]:
+            names = ", ".join(dict.fromkeys(LADDER[attempt.rung].name for attempt in attempts))
+            task = bar.add_task(f"ngspice, {names}", total=sum(len(a.vectors) for a in attempts))
+            return lambda job, result: bar.advance(task, len(attempts[job].vectors))
+
+        yield watch
+
+
+def _solution(tile: Tile, found: Findings, ngspice: Ngspice, seconds: float) -> Solution:
+    place = tile.state.device
+    counts = {rung.name: int((found.rung == k).sum()) for k, rung in enumerate(LADDER)}
+    return Solution(
+        currents=torch.from_numpy(found.currents).to(place),
+        status=torch.from_numpy(found.status).to(place),
+        engine="ngspice",
+        stats={
+            "seconds": seconds,
+            "ngspice_seconds": found.seconds,
+            "ngspice_version": ngspice.version,
+            "jobs": found.jobs,
+            "rungs": {name: count for name, count in counts.items() if count},
+            "rung": torch.from_numpy(found.rung).to(place),
+            "errors": tuple(str(error) for error in found.errors),
+        },
+    )

@@ -1,0 +1,178 @@
+"""Devices under a voltage waveform in ngspice: the engine "ngspice" of ``Device.simulate``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cosim.devices.dynamics import Trace, register_engine
+from cosim.errors import SpecError, ToolFailed
+from cosim.spice.deck import (
+    GROUND,
+    Current,
+    Deck,
+    DeviceInstance,
+    InternalNode,
+    ModelCard,
+    Options,
+    Save,
+    Transient,
+    Waveform,
+    WaveformSource,
+)
+from cosim.spice.dialects.ngspice import save_name
+from cosim.spice.jobs import JobResult, run_jobs
+from cosim.spice.ngspice import find_ngspice, make_job, read_result, usable
+from cosim.spice.rawfile import Plot
+from cosim.spice.tile import LIBRARY, given_values
+
+if TYPE_CHECKING:
+    from cosim.devices.device import Device
+
+__all__ = ["tracked_node", "transient_deck"]
+
+_SOURCE, _INSTANCE = "Vdrive", "N1"
+_BOUND_SLACK = 1e-3  # of the state range: how far a restoring term lets a state rest past its bound
+
+
+def transient_deck(
+    device: Device, waveform: Waveform, own: Mapping[str, float], *, reltol: float, max_step: float
+) -> Deck:
+    """One device from a source that follows ``waveform`` to ground. own: parameters of the instance."""
+    given = given_values(device).items()
+    shared = tuple((name, float(value)) for name, value in given if name not in own)
+    return Deck(
+        title=f"{device.name} under a waveform of {len(waveform.seconds)} samples",
+        header=(("units", "s, V, A"), ("model", f"{device.name}, digest {device.digest}")),
+        libraries=(LIBRARY,),
+        models=(ModelCard(name="cell", module=device.name, parameters=shared),),
+        elements=(
+            WaveformSource(name=_SOURCE, p="p", n=GROUND, waveform=waveform),
+            DeviceInstance(name=_INSTANCE, nodes=("p", GROUND), model="cell", parameters=tuple(own.items())),
+        ),
+        analyses=(Transient(stop=waveform.seconds[-1], step=max_step, max_step=max_step),),
+        saves=_saves(device),
+        options=Options(reltol=reltol, abstol=1e-15, vntol=1e-9),
+    )
+
+
+def tracked_node(device: Device) -> str | None:
+    """The internal node that the state is read from; ``dynamics.simulate`` documents the rule."""
+    if device.state_node is not None:
+        return device.state_node
+    nodes = device.ir.nodes
+    inner = [node for node in nodes if node.name not in device.ir.terminals]
+    charged = {nodes[e.column].name for e in device.ir.jacobian if e.react is not None and e.row == e.column}
+    implicit = [node.name for node in inner if node.kind == "implicit"]
+    return next(iter([*implicit, *(node.name for node in inner if node.name in charged)]), None)
+
+
+@register_engine("ngspice")
+def simulate(
+    device: Device,
+    voltage: torch.Tensor,
+    dt: float,
+    state: torch.Tensor | None,
+    *,
+    reltol: float = 1e-6,
+    max_step: float | None = None,
+    timeout: float = 600.0,
+    executor: Executor | None = None,
+    program: str = "ngspice",
+) -> Trace:
+    """voltage ``(T, *cells)`` V every ``dt`` s, state ``(*cells)``; one ngspice job per device.
+
+    max_step: longest time step, s (``dt``); timeout: s, for each job, on ``executor`` if given.
+    Raises ToolNotFound without ngspice, ToolFailed if a run fails.
+    """
+    start = time.monotonic()
+    step = dt if max_step is None else max_step
+    if not 0 < step <= dt:
+        raise SpecError(f"max_step is {step} s: it must be above 0 and at most dt, {dt} s")
+    ngspice = find_ngspice(program)
+    seconds = dt * np.arange(voltage.shape[0])
+    volts = voltage.detach().to("cpu", torch.float64).reshape(len(seconds), -1).numpy()  # (T, devices)
+    instances = _instances(device, state, voltage.shape[1:])
+    libraries = {LIBRARY: device.osdi(per_cell=tuple(instances[0]))}
+    decks = (
+        transient_deck(device, _waveform(seconds, wave), own, reltol=reltol, max_step=step)
+        for wave, own in zip(volts.T, instances, strict=True)
+    )
+    jobs = (make_job(deck, libraries, program=ngspice, timeout=timeout) for deck in decks)
+    plots = [_plot(outcome, device, seconds[-1], step) for outcome in run_jobs(jobs, executor)]
+    # every sample is a corner of the source, where ngspice places a time point
+    current, inner = (
+        torch.from_numpy(np.stack([np.interp(seconds, p["time"], f(p)) for p in plots], -1)).reshape(
+            voltage.shape
+        )
+        for f in (lambda p: -p[_saved(device)[0]], lambda p: p[_saved(device)[-1]])
+    )
+    return Trace(
+        time=torch.from_numpy(seconds).to(voltage.device),
+        voltage=voltage,
+        current=current.to(voltage),
+        state=_state(device, inner.to(voltage), state),
+        stats={
+            "seconds": time.monotonic() - start,
+            "points": sum(len(plot.values) for plot in plots),
+            "ngspice_version": ngspice.version,
+        },
+    )
+
+
+def _waveform(seconds: np.ndarray, volts: np.ndarray) -> Waveform:
+    return Waveform(seconds=tuple(seconds.tolist()), volts=tuple(volts.tolist()))
+
+
+def _instances(device: Device, state: torch.Tensor | None, cells: torch.Size) -> list[dict[str, float]]:
+    """Parameters of every instance: the state, those given per cell, and writing on."""
+    grids = {name: value for name, value in given_values(device).items() if isinstance(value, torch.Tensor)}
+    if device.state_parameter is not None and state is not None:
+        grids[device.state_parameter] = state
+    columns = {name: grid.detach().expand(cells).reshape(-1).tolist() for name, grid in grids.items()}
+    write = {device.write_parameter: 1.0} if device.write_parameter else {}
+    return [{name: x[k] for name, x in columns.items()} | write for k in range(cells.numel())]
+
+
+def _saves(device: Device) -> tuple[Save, ...]:
+    node = tracked_node(device)
+    return (Current(source=_SOURCE), *(() if node is None else (InternalNode(device=_INSTANCE, node=node),)))
+
+
+def _saved(device: Device) -> list[str]:
+    return [save_name(save) for save in _saves(device)]
+
+
+def _plot(outcome: JobResult | Exception, device: Device, stop: float, step: float) -> Plot:
+    if isinstance(outcome, Exception):
+        raise outcome
+    analysis = Transient(stop=stop, step=step, max_step=step)
+    reading = read_result(outcome, (analysis,), _saves(device))
+    if not reading.converged:
+        raise ToolFailed(
+            f"ngspice did not get through the waveform with {device.name}: "
+            "sample it more finely, or loosen reltol",
+            log=reading.log,
+        )
+    (plot,) = reading.plots
+    if not usable(plot.values).all():
+        raise ToolFailed(f"ngspice answered values of {device.name} that are not finite", log=reading.log)
+    return plot
+
+
+def _state(device: Device, inner: torch.Tensor, state: torch.Tensor | None) -> torch.Tensor:
+    """The state from the node that carries it, in the unit of the state parameter."""
+    if tracked_node(device) is None:
+        return torch.zeros_like(inner) + (0.0 if state is None else state)
+    if device.state_node is None or state is None:
+        return inner
+    value = state + device.state_scale * inner
+    low, high = device.state_range
+    slack = _BOUND_SLACK * (high - low)
+    near = (value > low - slack) & (value < high + slack)
+    return torch.where(near, value.clamp(low, high), value)
