@@ -1,0 +1,120 @@
+"""The four engines behind one interface: the rungs of the fidelity ladder, and ``solve``."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, final
+
+from cosim.arrays import Array
+from cosim.crossbar import Solution, Tile
+from cosim.errors import SpecError
+
+__all__ = ["ENGINES", "Engine", "find_engine", "solve"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """One way to compute the currents of a tile.
+
+    exact_for: the physics without approximation. module, function: where it is; imported at first
+    use. The function takes ``(tile, voltages, *, ...)``, returns a ``Solution`` with a status per
+    vector, and its keyword arguments are the engine's options.
+    """
+
+    name: str
+    exact_for: str
+    module: str
+    function: str
+
+    def _load(self) -> Callable[..., Solution]:
+        return getattr(importlib.import_module(self.module), self.function)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of the options that ``solve`` takes."""
+        parameters = inspect.signature(self._load()).parameters.values()
+        return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+    def solve(self, tile: Tile, voltages: Array, **options: Any) -> Solution:
+        """Currents of every vector; failures are in ``status``, ``stats["seconds"]`` is the wall time.
+
+        Raises SpecError for an option that this engine does not have.
+        """
+        unknown = sorted(set(options) - set(self.options))
+        if unknown:
+            known = ", ".join(self.options) or "none"
+            raise SpecError(f"engine {self.name!r} has no option {unknown[0]!r}; its options are: {known}")
+        start = time.perf_counter()
+        solution = self._load()(tile, voltages, **options)
+        seconds = time.perf_counter() - start
+        return replace(solution, stats=MappingProxyType({**solution.stats, "seconds": seconds}))
+
+
+ENGINES: Mapping[str, Engine] = MappingProxyType(
+    {
+        engine.name: engine
+        for engine in (
+            Engine(
+                name="ideal",
+                exact_for="linear cells, no wires",
+                module="cosim.solvers.linear",
+                function="solve_ideal",
+            ),
+            Engine(
+                name="linear",
+                exact_for="linear cells, the whole wire network",
+                module="cosim.solvers.linear",
+                function="solve_linear",
+            ),
+            Engine(
+                name="newton",
+                exact_for="nonlinear cells, the whole wire network",
+                module="cosim.solvers.newton",
+                function="solve_newton",
+            ),
+            Engine(
+                name="ngspice",
+                exact_for="the same, with ngspice and the compiled Verilog-A: the reference",
+                module="cosim.spice.tile",
+                function="solve_tile",
+            ),
+        )
+    }
+)
+
+
+def find_engine(name: str) -> Engine:
+    """The engine of that name; SpecError, which lists the known ones, if there is none."""
+    if name not in ENGINES:
+        raise SpecError(f"no engine {name!r}: choose from {', '.join(ENGINES)}")
+    return ENGINES[name]
+
+
+def solve(
+    tile: Tile, voltages: Array, *, engine: str = "newton", throw: bool = True, **options: Any
+) -> Solution:
+    """Column currents of a tile for a batch of input vectors.
+
+    voltages: ``(*tiles, batch, rows)`` V, or ``(rows,)`` for one vector.
+    engine: "ideal", "linear", "newton" or "ngspice"; the options are those of the engine.
+    throw: raise SolveError (which carries the solution) if any vector failed; otherwise look at
+    ``solution.status``, one integer per vector.
+
+    Returns a ``Solution`` with currents ``(*tiles, batch, columns)`` A. Raises SpecError for an
+    unknown engine or option and for voltages that do not fit the tile.
+
+    >>> import cosim
+    >>> device = cosim.Device("vteam", r_on=10e3, r_off=1e6)
+    >>> tile = cosim.Tile(device, conductance=[[1e-4, 1e-5]], wires=cosim.Wires(row=100.0))
+    >>> solution = solve(tile, [0.1], engine="linear")
+    >>> [f"{current:.4g}" for current in solution.currents[0].tolist()]
+    ['9.891e-06', '9.881e-07']
+    """
+    solution = find_engine(engine).solve(tile, voltages, **options)
+    return solution.check() if throw else solution
