@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cosim.arrays import Currents
+from cosim.arrays import Array, Currents
 from cosim.crossbar import Tile
 from cosim.engines import find_engine
 from cosim.errors import ParseError, SpecError
@@ -139,13 +139,16 @@ def calibrate(
     seed: int = 0,
     per: str = "column",
     v_max: float | None = None,
+    inputs: Array | None = None,
     test_fraction: float = 0.25,
 ) -> Calibration:
-    """Fit ``reference = gain * fast + offset`` by least squares over random input vectors.
+    """Fit ``reference = gain * fast + offset`` by least squares over input vectors.
 
     samples: vectors drawn, voltages uniform in 0..v_max V (numpy's default generator, ``seed``).
-    v_max: the read voltage of the tile unless given. per: a line for each "column", or for each
-    "tile". test_fraction: share of the vectors held out, which r2 and the errors are about.
+    v_max: the read voltage of the tile unless given. inputs: ``(batch, rows)`` V to draw the vectors
+    from instead, without repetition: a line fits best what it was fitted to. per: a line for each
+    "column", or for each "tile". test_fraction: share of the vectors held out, which r2 and the
+    errors are about.
 
     A column whose fast currents do not vary keeps gain 1 and gets the mean difference as offset.
     Raises SpecError for a value out of range, SolveError if an engine fails for any vector.
@@ -158,12 +161,10 @@ def calibrate(
     ['0.9891', '0.9881']
     """
     held_out = _check(samples, per, test_fraction)
-    v_max = tile.v_read if v_max is None else float(v_max)
-    if not math.isfinite(v_max) or v_max == 0:
-        raise SpecError(f"v_max is {v_max} V: it must be finite and not 0")
     engines = [find_engine(name) for name in (fast, reference)]
-    generator = np.random.default_rng(seed)
-    voltages = torch.as_tensor(generator.uniform(0.0, 1.0, (samples, tile.rows)) * v_max)
+    voltages = _voltages(tile, samples, seed, v_max, inputs)
+    if v_max is None:
+        v_max = tile.v_read if inputs is None else float(voltages.abs().max())
     with torch.no_grad():
         cheap, exact = (e.solve(tile, voltages).check().currents.double().cpu().numpy() for e in engines)
     train, test = slice(held_out, None), slice(0, held_out)
@@ -184,6 +185,25 @@ def calibrate(
         seed=seed,
         v_max=v_max,
     )
+
+
+def _voltages(tile: Tile, samples: int, seed: int, v_max: float | None, inputs: Array | None) -> torch.Tensor:
+    """The vectors to fit and test on, ``(samples, rows)``."""
+    generator = np.random.default_rng(seed)
+    if inputs is None:
+        v_max = tile.v_read if v_max is None else float(v_max)
+        if not math.isfinite(v_max) or v_max == 0:
+            raise SpecError(f"v_max is {v_max} V: it must be finite and not 0")
+        return torch.as_tensor(generator.uniform(0.0, 1.0, (samples, tile.rows)) * v_max)
+    if v_max is not None:
+        raise SpecError("give v_max= for random vectors or inputs= for your own, not both")
+    pool = tile.check_voltages(inputs)
+    if pool.ndim != 2 or len(pool) < samples:
+        raise SpecError(
+            f"inputs of shape {tuple(pool.shape)} cannot give {samples} vectors: give (batch, rows) with "
+            f"at least {samples}, or lower samples="
+        )
+    return pool[torch.as_tensor(generator.choice(len(pool), samples, replace=False))]
 
 
 def _check(samples: int, per: str, test_fraction: float) -> int:

@@ -30,6 +30,18 @@ def draw(rows: int, *, samples: int = 64, seed: int = 0, v_max: float = 0.4) -> 
     return torch.as_tensor(np.random.default_rng(seed).uniform(0.0, 1.0, (samples, rows)) * v_max)
 
 
+def test_own_inputs_are_drawn_without_repetition():
+    pool = draw(4, samples=80, seed=3)
+    cal = calibrate(tile(4, 3), fast="ideal", reference="newton", inputs=pool)
+    order = np.random.default_rng(0).choice(80, 64, replace=False)
+    assert len(set(order)) == 64
+    x, y = (solve(tile(4, 3), pool[order], engine=e).currents.numpy() for e in ("ideal", "newton"))
+    gain, offset = np.polyfit(x[16:, 1], y[16:, 1], 1)
+    assert cal.gain[1] == pytest.approx(gain)
+    assert cal.offset[1] == pytest.approx(offset, abs=1e-9)
+    assert cal.v_max == float(pool[order].max())
+
+
 @pytest.mark.parametrize("per", ["column", "tile"])
 def test_the_fit_is_least_squares_on_the_training_vectors(per: str):
     cal = calibrate(tile(4, 3), fast="ideal", reference="newton", per=per)
@@ -154,6 +166,8 @@ def test_bad_files_are_refused(tmp_path: Path, change: Any, message: str):
         ({"test_fraction": 1.0}, "test_fraction is 1.0: it must lie between 0 and 1"),
         ({"v_max": 0.0}, "v_max is 0.0 V: it must be finite and not 0"),
         ({"fast": "nodal"}, "no engine 'nodal'"),
+        ({"inputs": torch.ones(5, 4)}, r"inputs of shape \(5, 4\) cannot give 64 vectors"),
+        ({"inputs": torch.ones(64, 4), "v_max": 0.2}, "give v_max= for random vectors or inputs="),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str):
