@@ -12,7 +12,7 @@ from rich.console import Console
 from cosim import demo
 from cosim.engines import solve
 from cosim.errors import SpecError
-from tests.tolerances import NGSPICE_NEWTON
+from tolerances import NGSPICE_NEWTON
 
 
 @pytest.fixture(scope="module")

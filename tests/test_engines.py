@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from cosim import engines
-from cosim.crossbar import Solution, Status, Wires
+from cosim.crossbar import Solution, Status, Tile, Wires
+from cosim.devices.device import Device
 from cosim.engines import ENGINES, Engine, find_engine, solve
 from cosim.errors import SolveError, SpecError
-from solvers.cases import cells, distance, inputs
+from solvers.cases import cells, distance, inputs, name
 from solvers.stand_in import Resistor, Sinh, stand_in_tile
-from tolerances import NEWTON_EXACT
+from tolerances import NEWTON_EXACT, NGSPICE_LINEAR, NGSPICE_NEWTON
 
 WIRES = Wires(row=2.0, column=3.0)
 
@@ -104,3 +105,41 @@ def test_an_engine_is_imported_at_first_use(monkeypatch: pytest.MonkeyPatch):
 
 def test_solution_type():
     assert isinstance(solve(stand_in_tile(Resistor(), state=cells(1, 1)), [0.1]), Solution)
+
+
+def device_tile(name: str, rows: int, columns: int, wires: Wires) -> Tile:
+    """A tile of a bundled device with states drawn over its whole range."""
+    device = Device(name)
+    low, high = device.state_range
+    generator = torch.Generator().manual_seed(3)
+    return Tile(
+        device,
+        state=low + (high - low) * torch.rand(rows, columns, generator=generator, dtype=torch.float64),
+        wires=wires,
+    )
+
+
+@pytest.mark.parametrize("wires", [WIRES, Wires(row=2.0, column=0.0, source=50.0, sense=7.0)], ids=name)
+@pytest.mark.parametrize("device", ["stanford_pku", "data_driven", "data_driven_2021"])
+def test_newton_equals_ngspice(device: str, wires: Wires):
+    tile = device_tile(device, 3, 5, wires)
+    v = inputs(4, 3)
+    truth = solve(tile, v, engine="ngspice").currents
+    assert distance(solve(tile, v).currents, truth) <= NGSPICE_NEWTON
+
+
+@pytest.mark.parametrize("device", ["vteam", "linear_ion_drift"])
+def test_linear_equals_ngspice(device: str):
+    tile = device_tile(device, 3, 5, WIRES)
+    v = inputs(4, 3)
+    truth = solve(tile, v, engine="ngspice").currents
+    assert distance(solve(tile, v, engine="linear").currents, truth) <= NGSPICE_LINEAR
+
+
+@pytest.mark.slow
+def test_newton_equals_ngspice_on_a_whole_tile():
+    """128x128 Stanford-PKU cells, 16 vectors up to 1 V, 2 ohm."""
+    tile = device_tile("stanford_pku", 128, 128, Wires(row=2.0, column=2.0))
+    v = inputs(16, 128)
+    truth = solve(tile, v, engine="ngspice").currents
+    assert distance(solve(tile, v).currents, truth) <= NGSPICE_NEWTON

@@ -21,8 +21,8 @@ PACKAGE = Path(cosim.__file__).parent
 ORDER = """
 errors arrays text
 devices.ir
-devices.tokens devices.refusals devices.preprocess devices.syntax devices.expressions devices.flow devices.parser
-devices.source devices.diagnostics
+devices.tokens devices.refusals devices.preprocess devices.syntax devices.expressions devices.flow
+devices.parser devices.source devices.diagnostics
 devices.pruning devices.frontend devices.interp devices.passes devices.print_c devices.print_torch
 devices.build devices.catalogue devices.static devices.integrator devices.dynamics devices.device
 crossbar

@@ -15,7 +15,7 @@ MODEL_RATE = 1e-9
 # relative: closed form or quadrature against scipy's LSODA at rtol 1e-10
 MODEL_ODE = 1e-7
 # relative, of the largest entry in the row: exact Jacobian against central differences of step 1e-6 V
-FINITE_DIFFERENCE = 1e-5
+MODEL_DIFFERENCE = 1e-5
 # relative: half a unit in the last place of a target number printed with six digits
 SIX_DIGITS = 5e-6
 # relative: end of a path integrated by scipy's Radau at rtol 1e-6 against a closed form
@@ -37,3 +37,20 @@ LINEAR_FLOAT32 = 1e-5
 CLOSED_FORM = 1e-12
 # relative: conductance(state_for(G)) against G; the reachable range has this slack
 INVERSE = 1e-9
+# relative: transients in ngspice against closed forms (targets of the models)
+VTEAM_TARGET = 1e-3
+PULSE_TARGET = 1e-3
+SLIDING_TARGET = 1e-2
+# relative, of the largest current: ngspice at its default tolerances here against Newton at rounding
+NGSPICE_EXACT = 1e-11
+# relative, of the peak current, or of the state range: transients of ngspice and torch (issue target)
+TRANSIENT = 5e-3
+# the same with steps refined eightfold (issue target)
+TRANSIENT_REFINED = 1e-3
+# relative (absolute for quantities of order 1): the torch transient at its default rtol 1e-6 over some
+# hundred steps, against scipy at 1e-9 or a closed form
+TRANSIENT = 1e-4
+# relative: a few float64 operations in another order
+ROUNDING = 1e-12
+# relative: a difference of charges over a step, 1e-16 of the charge divided by the step
+DISPLACEMENT = 1e-9

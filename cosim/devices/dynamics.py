@@ -12,15 +12,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from cosim.arrays import Array, as_tensor, check_finite
-from cosim.devices.integrator import Integrator, Problem, Tolerances, newton_matrix, solve_step
+from cosim.devices.integrator import Integrator, Problem, Tolerances, newton_matrix, solve_step, stack
 from cosim.devices.ir import DeviceIR
-from cosim.devices.print_torch import Terms, TorchModel
+from cosim.devices.print_torch import TorchModel
 from cosim.errors import SolveError, SpecError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ENGINES", "Engine", "Simulated", "Trace", "register_engine", "simulate"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "Simulated",
+    "Trace",
+    "register_engine",
+    "simulate",
+    "state_from",
+    "tracked_node",
+]
 
 _START_LIMIT = 200  # Newton iterations of the operating point at the first sample
 _START_TOLERANCE = 1e-12  # V or A, beside the same relative to the unknown
@@ -185,6 +194,40 @@ def _cells(device: Simulated, volts: torch.Tensor, state: torch.Tensor | None) -
         ) from error
 
 
+# --- for every engine: which unknown is the state -----------------------------------------------------
+
+
+def tracked_node(device: Simulated) -> str | None:
+    """Name of the internal unknown that the state is read from (see ``simulate``); None: there is none."""
+    nodes = device.ir.nodes
+    if device.state_node is not None:
+        names = [node.name for node in nodes if not node.terminal]
+        if device.state_node not in names:
+            known = ", ".join(names) or "none"
+            raise SpecError(f"{device.name} has no internal node {device.state_node!r}; it has: {known}")
+        return device.state_node
+    charged = {e.column for e in device.ir.jacobian if e.react is not None and e.row == e.column}
+    integrals = [node.name for node in nodes if node.kind == "implicit"]
+    inner = [node.name for k, node in enumerate(nodes) if k in charged and not node.terminal]
+    return next(iter([*integrals, *inner]), None)
+
+
+def state_from(
+    device: Simulated, tracked: torch.Tensor | None, like: torch.Tensor, state: torch.Tensor | None
+) -> torch.Tensor:
+    """``Trace.state``, shaped as ``like``, from the tracked unknown (None: it stays at 0)."""
+    if tracked is None:
+        return torch.zeros_like(like) + (0.0 if state is None else state)
+    if device.state_node is None or state is None:
+        return tracked
+    value = state + device.state_scale * tracked
+    low, high = device.state_range
+    slack = _BOUND_SLACK * (high - low)
+    # a state at its bound rests a little outside; it must be usable as the next start
+    near = (value > low - slack) & (value < high + slack)
+    return torch.where(near, value.clamp(low, high), value)
+
+
 # --- the torch engine ---------------------------------------------------------------------------------
 
 
@@ -205,17 +248,19 @@ def _simulate_torch(
             raise SpecError(f"{name} is {value}: it must be a finite number greater than 0")
     with torch.no_grad():
         problem = _problem(device, voltage, dt, state)
-        tracked = _state_unknown(device, problem.model)
-        nominal = tuple(_nominal(device, name) for name in problem.model.internal)
+        node, inner = tracked_node(device), problem.model.internal
+        track = inner.index(node) if node in inner else None
+        nominal = tuple(_nominal(device, name) for name in inner)
         tolerances = Tolerances(rtol=rtol, atol=atol, nominal=nominal, max_steps=max_steps)
-        integrator = Integrator(problem, tolerances, track=tracked)
+        integrator = Integrator(problem, tolerances, track=track)
         with _progress(progress) as report:
             integrator.run(report)
+        unknown = None if track is None else integrator.unknown.reshape(voltage.shape)
         trace = Trace(
             time=dt * torch.arange(voltage.shape[0], dtype=torch.float64, device=voltage.device),
             voltage=voltage,
             current=integrator.current.reshape(voltage.shape),
-            state=_state(device, integrator, voltage.shape, state),
+            state=state_from(device, unknown, voltage, state),
             stats=dict(integrator.counts),
         )
     if integrator.failures:
@@ -250,45 +295,27 @@ def _operating_point(
 ) -> torch.Tensor:
     """Internal unknowns (n, N) of ``model`` at rest: those that ``still`` has solved, the others 0."""
     size = len(still.internal)
+    kinds = {node.name: node.kind for node in device.ir.nodes}
+    stride = [_START_STRIDE if kinds[name] == "voltage" else math.inf for name in still.internal]
+    limit = volts.new_tensor(stride).reshape(-1, 1)
     unknowns = volts.new_zeros((size, volts.numel()))
-    unit = torch.ones_like(volts)
+    settled = torch.zeros_like(volts, dtype=torch.bool)
     for _ in range(_START_LIMIT):
         terms = still([volts, *unknowns], parameters)
-        residual = _rows(terms, size, volts)
-        change = solve_step(newton_matrix(terms, size, 0.0, unit), -residual)
-        unknowns = unknowns + change.clamp(-_START_STRIDE, _START_STRIDE)
-        if bool((change.abs() <= _START_TOLERANCE * (1.0 + unknowns.abs())).all()):
+        matrix = newton_matrix(terms, size, 0.0, torch.ones_like(volts))
+        change = solve_step(matrix, -stack(terms.resist[1:], volts))
+        unknowns = unknowns + torch.clamp(change, -limit, limit)
+        settled = (change.abs() <= _START_TOLERANCE * (1.0 + unknowns.abs())).all(0)
+        if bool(settled.all()):
             break
     else:
-        lost = ~(change.abs() <= _START_TOLERANCE * (1.0 + unknowns.abs())).all(0)
         raise SolveError(
             f"the internal nodes of {device.name} have no operating point at the first sample "
-            f"({float(volts[lost][0])} V): start the waveform at 0 V, or name with write= the parameter that "
-            "lets the state move"
+            f"({float(volts[~settled][0])} V): start the waveform at 0 V, or name with write= the parameter "
+            "that lets the state move"
         )
     found = dict(zip(still.internal, unknowns, strict=True))
-    start = [found.get(name, torch.zeros_like(volts)) for name in model.internal]
-    return torch.stack(start) if start else unknowns
-
-
-def _rows(terms: Terms, size: int, like: torch.Tensor) -> torch.Tensor:
-    rows = [torch.as_tensor(v, dtype=like.dtype, device=like.device).expand(like.shape) for v in terms.resist]
-    return torch.stack(rows)[1 : size + 1]
-
-
-def _state_unknown(device: Simulated, model: TorchModel) -> int | None:
-    """Index of the internal unknown that carries the state; None if the model has none."""
-    kinds = {node.name: node.kind for node in device.ir.nodes}
-    node = device.state_node
-    if node is not None:
-        if node not in kinds:
-            raise SpecError(f"{device.name} has no node {node!r}; it has: {', '.join(kinds)}")
-        return model.internal.index(node) if node in model.internal else None
-    implicit = [k for k, name in enumerate(model.internal) if kinds[name] == "implicit"]
-    names = [n.name for n in device.ir.nodes]
-    charged = {names[e.column] for e in device.ir.jacobian if e.react is not None and e.row == e.column}
-    nodes = [k for k, name in enumerate(model.internal) if name in charged]
-    return next(iter([*implicit, *nodes]), None)
+    return stack([found.get(name, torch.zeros_like(volts)) for name in model.internal], volts)
 
 
 def _nominal(device: Simulated, name: str) -> float:
@@ -298,24 +325,6 @@ def _nominal(device: Simulated, name: str) -> float:
         return (high - low) / abs(device.state_scale)
     kind = next(node.kind for node in device.ir.nodes if node.name == name)
     return 1.0 if kind == "voltage" else 1e-6
-
-
-def _state(
-    device: Simulated, integrator: Integrator, shape: torch.Size, state: torch.Tensor | None
-) -> torch.Tensor:
-    unknown = integrator.unknown.reshape(shape)
-    if integrator.track is None:
-        return torch.zeros(shape, dtype=unknown.dtype, device=unknown.device) + (
-            0.0 if state is None else state
-        )
-    if device.state_node is None or state is None:
-        return unknown
-    value = state + device.state_scale * unknown
-    low, high = device.state_range
-    slack = _BOUND_SLACK * (high - low)
-    # a state at its bound rests a little outside; it must be usable as the next start
-    near = (value > low - slack) & (value < high + slack)
-    return torch.where(near, value.clamp(low, high), value)
 
 
 def _raise(device: Simulated, integrator: Integrator, trace: Trace, rtol: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -30,10 +30,11 @@ __all__ = [
 
 Value: TypeAlias = torch.Tensor | float
 
-_NEWTON_LIMIT = 10  # iterations; a stage that needs more gets a smaller step instead
+_NEWTON_LIMIT = 6  # iterations; a stage that needs more gets a smaller step instead
 # part of the error tolerance: Newton is quadratic, so the step that is still made leaves far less
 _NEWTON_TOLERANCE = 0.1
 _SAFETY, _SHRINK, _GROW, _RETREAT = 0.9, 0.1, 5.0, 0.25  # step controller
+_FIRST_STEP = 0.01  # of the sample distance
 _SMALLEST_STEP = 1e-12  # of the sample distance: below it, time differences lose their digits
 
 
@@ -138,20 +139,19 @@ class Failure:
     reason: str
 
 
-@dataclass
-class _Front:
-    """Where each unfinished device stands; the last axis of every tensor is the device."""
+@dataclass(frozen=True)
+class _Stage:
+    """A solved stage: unknowns, and currents f and charges q with the terminal first."""
 
-    device: torch.Tensor  # (N,) number in the batch
-    sample: torch.Tensor  # (N,) index of the sample at or before the present time
-    since: torch.Tensor  # (N,) s, time since that sample
-    step: torch.Tensor  # (N,) s, wanted step
     unknowns: torch.Tensor  # (n, N)
-    slope: torch.Tensor  # (n, N) estimate of du/dt, for predictions only
-    charge: torch.Tensor  # (1 + n, N) terminal first
-    rate: torch.Tensor  # (n, N) dq/dt
-    peak: torch.Tensor  # (n, N) largest |u| so far
-    parameters: torch.Tensor  # (parameters, N)
+    current: torch.Tensor  # (1 + n, N)
+    charge: torch.Tensor  # (1 + n, N)
+    converged: torch.Tensor  # (N,)
+
+    @property
+    def rate(self) -> torch.Tensor:
+        """dq/dt of the internal nodes."""
+        return -self.current[1:]
 
 
 @dataclass(frozen=True)
@@ -166,29 +166,32 @@ class _Equation:
     parameters: torch.Tensor  # (parameters, N)
 
 
-@dataclass(frozen=True)
-class _Stage:
-    """A solved stage: unknowns, currents f and charges q (terminal first)."""
+@dataclass
+class _Front:
+    """Where each unfinished device stands; the last axis of every tensor is the device."""
 
-    unknowns: torch.Tensor  # (n, N)
-    current: torch.Tensor  # (1 + n, N)
-    charge: torch.Tensor  # (1 + n, N)
-    converged: torch.Tensor  # (N,)
+    device: torch.Tensor  # (N,) number in the batch
+    sample: torch.Tensor  # (N,) index of the sample at or before the present time
+    since: torch.Tensor  # (N,) s, time since that sample
+    step: torch.Tensor  # (N,) s, wanted step
+    here: _Stage
+    slope: torch.Tensor  # (n, N) estimate of du/dt, for predictions only
+    peak: torch.Tensor  # (n, N) largest |u| so far
+    parameters: torch.Tensor  # (parameters, N)
 
-    @property
-    def rate(self) -> torch.Tensor:
-        return -self.current[1:]
+    def pick(self, which: torch.Tensor) -> _Front:
+        flat = {f.name: getattr(self, f.name)[..., which] for f in fields(self) if f.name != "here"}
+        return _Front(here=_pick(self.here, which), **flat)
 
 
 @dataclass(frozen=True)
 class _Attempt:
     """The end of a step that may be accepted."""
 
-    end: _Stage
+    end: _Stage  # converged: in every stage
     slope: torch.Tensor  # (n, N)
     terminal_current: torch.Tensor  # (N,)
     error: torch.Tensor  # (N,) in units of the tolerance
-    converged: torch.Tensor  # (N,)
 
 
 class Integrator:
@@ -231,7 +234,7 @@ class Integrator:
             done = self._front.sample == samples - 1
             if bool(done.any()):
                 finished += int(done.sum())
-                self._front = _pick(self._front, ~done)
+                self._front = self._front.pick(~done)
             if report is not None:
                 report((finished + float(self._front.sample.sum()) / (samples - 1)) / count)
 
@@ -240,36 +243,35 @@ class Integrator:
         problem = self.problem
         volts = problem.voltage[0]
         parameters = [problem.parameters[name] for name in problem.model.varying]
+        everywhere = torch.ones_like(volts, dtype=torch.bool)
+        inputs = torch.stack(parameters) if parameters else volts.new_zeros((0, volts.numel()))
+        terms = self._terms(inputs, volts, volts.new_zeros(()), problem.start)
+        rest = _Stage(problem.start, stack(terms.resist, volts), stack(terms.react, volts), everywhere)
         front = _Front(
             device=torch.arange(volts.numel(), device=volts.device),
             sample=torch.zeros_like(volts, dtype=torch.int64),
             since=torch.zeros_like(volts),
-            step=torch.full_like(volts, 0.01 * problem.dt),
-            unknowns=problem.start,
+            step=torch.full_like(volts, _FIRST_STEP * problem.dt),
+            here=rest,
             slope=torch.zeros_like(problem.start),
-            charge=torch.empty(0),
-            rate=torch.empty(0),
             peak=problem.start.abs(),
-            parameters=torch.stack(parameters) if parameters else volts.new_zeros((0, volts.numel())),
+            parameters=inputs,
         )
-        terms = self._terms(front.parameters, volts, volts.new_zeros(()), problem.start)
-        front.charge = _stack(terms.react, volts)
-        front.rate = -_stack(terms.resist, volts)[1:]
-        self._record(front, _stack(terms.resist, volts)[0])
+        self._record(front, rest.current[0])
         columns = {c - 1 for (_, c), entry in terms.jacobian_react.items() if not _is_zero(entry)}
         return front, sorted(columns - {-1})
 
     def _record(self, front: _Front, current: torch.Tensor) -> None:
         self.current[front.sample, front.device] = current
         if self.track is not None:
-            self.unknown[front.sample, front.device] = front.unknowns[self.track]
+            self.unknown[front.sample, front.device] = front.here.unknowns[self.track]
 
     def _fail(self, which: torch.Tensor, reason: str) -> None:
         front = self._front
         times = front.sample * self.problem.dt + front.since
         for device, time in zip(front.device[which].tolist(), times[which].tolist(), strict=True):
             self.failures.append(Failure(device, time, reason))
-        self._front = _pick(front, ~which)
+        self._front = front.pick(~which)
 
     # --- one step -----------------------------------------------------------------------------------
 
@@ -281,10 +283,10 @@ class Integrator:
         last = front.step >= left
         step = torch.where(last, left, torch.minimum(front.step, 0.5 * left))
         attempt = self._attempt(front, step)
-        good = attempt.converged & (attempt.error <= 1.0)
+        good = attempt.end.converged & (attempt.error <= 1.0)
         self._accept(attempt, good, good & last, step)
         factor = (_SAFETY * attempt.error.pow(-1.0 / self.tableau.order)).clamp(_SHRINK, _GROW)
-        wanted = step * torch.where(attempt.converged, factor, _RETREAT)
+        wanted = step * torch.where(attempt.end.converged, factor, _RETREAT)
         shortened = good & (step < front.step)
         front.step = torch.where(shortened, torch.maximum(wanted, front.step), wanted).clamp(max=dt)
         self.counts["steps"] += 1
@@ -296,73 +298,62 @@ class Integrator:
     def _accept(
         self, attempt: _Attempt, good: torch.Tensor, landed: torch.Tensor, step: torch.Tensor
     ) -> None:
-        front, end = self._front, attempt.end
-        front.unknowns = torch.where(good, end.unknowns, front.unknowns)
-        front.charge = torch.where(good, end.charge, front.charge)
-        front.rate = torch.where(good, end.rate, front.rate)
+        front = self._front
+        front.here = _choose(good, attempt.end, front.here)
         front.slope = torch.where(good, attempt.slope, front.slope)
-        front.peak = torch.maximum(front.peak, front.unknowns.abs())
+        front.peak = torch.maximum(front.peak, front.here.unknowns.abs())
         front.since = torch.where(landed, 0.0, torch.where(good, front.since + step, front.since))
         front.sample = front.sample + landed
         if bool(landed.any()):
-            self._record(_pick(front, landed), attempt.terminal_current[landed])
+            self._record(front.pick(landed), attempt.terminal_current[landed])
 
     def _attempt(self, front: _Front, step: torch.Tensor) -> _Attempt:
-        """All stages of one step. Rates k = dq/dt: q_i = q_n + h (sum_{j<i} a_ij k_j + gamma k_i)."""
+        """One step. Rates k = dq/dt: q_i = q_n + h (sum_{j<i} a_ij k_j + gamma k_i) in stage i."""
         tableau = self.tableau
-        values, rates, charges = [front.unknowns], [front.rate], [front.charge]
+        stages = [front.here]
         converged = torch.ones_like(step, dtype=torch.bool)
         weight = tableau.gamma * step
         allowed = _NEWTON_TOLERANCE * self._scale(front.peak)
         for i in range(1, len(tableau.c)):
-            base = front.charge[1:] + step * _combine(tableau.a[i], rates)
+            base = front.here.charge[1:] + step * _combine(tableau.a[i], [s.rate for s in stages])
             after = tableau.c[i] * step
-            if i == 1:
-                guess = front.unknowns + after * front.slope
-            else:
-                guess = _combine(tableau.predictor(i), values)
             volts, time = self._drive(front, after)
             equation = _Equation(volts, time, base, weight, allowed, front.parameters)
-            stage = self._newton(equation, guess)
-            converged = converged & stage.converged
-            values.append(stage.unknowns)
-            rates.append(stage.rate)
-            charges.append(stage.charge)
+            if i == 1:
+                guess = front.here.unknowns + after * front.slope
+            else:
+                guess = _combine(tableau.predictor(i), [s.unknowns for s in stages])
+            stages.append(self._newton(equation, guess))
+            converged = converged & stages[-1].converged
             if not bool(converged.any()):
-                break
-        else:
-            return self._finish(front, step, stage, values, charges, converged)
-        nothing = torch.full_like(step, math.inf)
-        return _Attempt(stage, front.slope, nothing, nothing, converged)
+                nothing = torch.full_like(step, math.inf)
+                return _Attempt(stages[-1], front.slope, nothing, nothing)
+        return self._finish(front, step, stages, converged)
 
     def _finish(
-        self,
-        front: _Front,
-        step: torch.Tensor,
-        end: _Stage,
-        values: Sequence[torch.Tensor],
-        charges: Sequence[torch.Tensor],
-        converged: torch.Tensor,
+        self, front: _Front, step: torch.Tensor, stages: Sequence[_Stage], converged: torch.Tensor
     ) -> _Attempt:
-        moved = [v - values[0] for v in values[1:]]
+        start, end = stages[0], stages[-1]
+        moved = [s.unknowns - start.unknowns for s in stages[1:]]
         allowed = self._scale(torch.maximum(front.peak, end.unknowns.abs()))
         scaled = (_combine(self._error, moved).abs() / allowed)[self._dynamic]
         error = scaled.amax(0) if self._dynamic else torch.zeros_like(step)
         slope = _combine(self._derivative, moved) / step
-        displacement = _combine(self._derivative, [q[0] - charges[0][0] for q in charges[1:]]) / step
-        converged = converged & torch.isfinite(error)
-        return _Attempt(end, slope, end.current[0] + displacement, error, converged)
+        displacement = _combine(self._derivative, [s.charge[0] - start.charge[0] for s in stages[1:]]) / step
+        current = end.current[0] + displacement
+        return _Attempt(replace(end, converged=converged & torch.isfinite(error)), slope, current, error)
 
-    def _newton(self, equation: _Equation, unknowns: torch.Tensor, limit: int = _NEWTON_LIMIT) -> _Stage:
+    def _newton(self, equation: _Equation, unknowns: torch.Tensor, left: int = _NEWTON_LIMIT) -> _Stage:
         """Solve ``equation`` from the guess ``unknowns``; devices that are done are not evaluated again."""
         volts, weight = equation.volts, equation.weight
-        for left in reversed(range(limit)):
+        while True:
             terms = self._terms(equation.parameters, volts, equation.time, unknowns)
-            charge, current = _stack(terms.react[1:], volts), _stack(terms.resist[1:], volts)
+            charge, current = stack(terms.react[1:], volts), stack(terms.resist[1:], volts)
             matrix = newton_matrix(terms, self._size, 1.0, weight)
             change = solve_step(matrix, equation.base - charge - weight * current)
             unknowns = unknowns + change
             converged = (change.abs() <= equation.allowed).all(0)
+            left -= 1
             if left == 0 or bool(converged.any()):
                 break
         # the linear parts carry currents and charges to the last iterate, which is not evaluated again
@@ -397,7 +388,7 @@ class Integrator:
 
 # --- small pieces -------------------------------------------------------------------------------------
 
-_Tensors = TypeVar("_Tensors", _Front, _Equation)
+_Tensors = TypeVar("_Tensors", _Equation, _Stage)
 
 
 def _pick(item: _Tensors, which: torch.Tensor) -> _Tensors:
@@ -405,9 +396,15 @@ def _pick(item: _Tensors, which: torch.Tensor) -> _Tensors:
     return type(item)(**{f.name: getattr(item, f.name)[..., which] for f in fields(item)})
 
 
+def _choose(which: torch.Tensor, yes: _Stage, no: _Stage) -> _Stage:
+    """``yes`` for the devices of a mask, ``no`` for the others."""
+    names = [f.name for f in fields(_Stage)]
+    return _Stage(**{name: torch.where(which, getattr(yes, name), getattr(no, name)) for name in names})
+
+
 def _put(stage: _Stage, which: torch.Tensor, part: _Stage) -> _Stage:
     """``stage`` with the devices of a mask from ``part``."""
-    values = {f.name: getattr(stage, f.name).clone() for f in fields(stage)}
+    values = {f.name: getattr(stage, f.name).clone() for f in fields(_Stage)}
     for name, value in values.items():
         value[..., which] = getattr(part, name)
     return _Stage(**values)
@@ -444,7 +441,7 @@ def _full(value: Value, like: torch.Tensor) -> torch.Tensor:
     return value.expand(like.shape) if isinstance(value, torch.Tensor) else torch.full_like(like, value)
 
 
-def _stack(values: Sequence[Value], like: torch.Tensor) -> torch.Tensor:
+def stack(values: Sequence[Value], like: torch.Tensor) -> torch.Tensor:
     if not values:
         return like.new_zeros((0, *like.shape))
     return torch.stack([_full(value, like) for value in values])

@@ -41,23 +41,22 @@ def _solve_internal(
 ) -> tuple[int, Terms]:
     """Newton on the internal nodes of every cell; the last step carries the gradient.
 
-    The number of unknowns, and the terms there.
+    The number of unknowns, and the terms there; NaN in cells whose nodes were not found, so that
+    one cell out of its range does not cost the others.
     """
     count, like = len(model.internal), terminals[0]
     if count == 0:
         return len(terminals), model(terminals, parameters)
     inner = [torch.zeros_like(like) for _ in range(count)]
     with torch.no_grad():
+        step = inner
         for _ in range(_NEWTON_STEPS):
             step = _newton_step(model([*terminals, *inner], parameters), len(terminals), count, like)
             inner = [u + s.clamp(-1.0, 1.0) for u, s in zip(inner, step, strict=True)]
-            if max(float(s.abs().max()) for s in step) <= _INTERNAL_TOLERANCE:
+            if float(torch.stack(step).abs().max()) <= _INTERNAL_TOLERANCE:
                 break
-        else:
-            raise ModelError(
-                f"the internal nodes of {model.ir.name} were not found in {_NEWTON_STEPS} steps: "
-                "lower the voltage"
-            )
+        lost = torch.stack(step).abs().amax(0) > _INTERNAL_TOLERANCE
+        inner = [torch.where(lost, torch.nan, u) for u in inner]
     step = _newton_step(model([*terminals, *inner], parameters), len(terminals), count, like)
     inner = [u + s for u, s in zip(inner, step, strict=True)]
     return len(terminals) + count, model([*terminals, *inner], parameters)

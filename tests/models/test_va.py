@@ -13,7 +13,7 @@ import pytest
 from cosim.devices.catalogue import CATALOGUE
 from models.evaluation import C_STATE, Point, VaModel, declarations
 from models.reference import DataDriven, DataDriven2021, LinearIonDrift, Model, StanfordPku, Vteam
-from tolerances import FIELD_STEP_DIFFERENCE, FINITE_DIFFERENCE, MODEL_CURRENT, MODEL_RATE
+from tolerances import FIELD_STEP_DIFFERENCE, MODEL_CURRENT, MODEL_DIFFERENCE, MODEL_RATE
 
 WINDOWS = ("none", "joglekar", "biolek", "prodromakis", "kvatinsky")
 MODELS = sorted(CATALOGUE)
@@ -170,7 +170,7 @@ def test_jacobian_equals_finite_differences(case: Case):
         for v in (-1.51, -0.87, -0.31, -0.1, 0.013, 0.11, 0.43, 0.83, 1.52):
             exact, approximate = differences(case, v, state)
             scale = np.abs(approximate).max(axis=1, keepdims=True) + 1e-30
-            assert np.abs((exact - approximate) / scale).max() < FINITE_DIFFERENCE, (v, state)
+            assert np.abs((exact - approximate) / scale).max() < MODEL_DIFFERENCE, (v, state)
 
 
 @pytest.mark.parametrize(("v", "gap"), [(-1.1002, 0.9687e-9), (1.3005, 1.5667e-9), (-1.3902, 1.6975e-9)])

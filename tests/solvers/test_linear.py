@@ -67,7 +67,7 @@ def test_chunks_of_tiles_give_the_same(monkeypatch: pytest.MonkeyPatch):
     sizes = []
     original = linear._factor_tiles
     monkeypatch.setattr(linear, "_factor_tiles", lambda c, *a: (sizes.append(len(c)), original(c, *a))[1])
-    chunked = LinearNetwork.factor(g, UNEQUAL, memory=10_000)
+    chunked = LinearNetwork.factor(g, UNEQUAL, memory=40_000)
     assert sizes == [3, 2]
     torch.testing.assert_close(chunked.transfer, whole.transfer, rtol=0, atol=0)
 
@@ -136,6 +136,16 @@ def test_gradients_reach_state_and_voltages():
     assert v.grad is not None
     assert bool((g.grad != 0).all())
     assert bool((v.grad != 0).all())
+
+
+def test_a_tile_keeps_no_graph_and_loses_none():
+    g = cells(3, 4).requires_grad_()
+    tile = stand_in_tile(Sinh(2.5), state=g, wires=UNEQUAL)
+    with torch.no_grad():
+        assert not solve_linear(tile, inputs(2, 3)).currents.requires_grad
+    for _ in range(2):
+        solve_linear(tile, inputs(2, 3)).currents.sum().backward()
+    assert g.grad is not None
 
 
 def test_nonlinear_cells_are_taken_at_the_read_voltage():

@@ -1,0 +1,68 @@
+"""What is shipped: the version, the data in the wheel, and the pinned set."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import cosim
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "cosim"
+
+
+def test_the_version_has_one_source():
+    assert version("cosim") == cosim.__version__
+
+
+def test_every_dependency_is_a_range_and_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = set(
+        re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text().lower(), flags=re.MULTILINE)
+    )
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        name = re.match(r"[\w-]+", requirement)
+        assert name is not None
+        assert name[0].lower() in pinned, f"{name[0]} is not in constraints.txt"
+        assert ">=" in requirement, f"{requirement} is not a range"
+
+
+def data_files() -> set[str]:
+    """Every file below ``cosim`` that is not Python's own, as a path in the wheel."""
+    files = (path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".pyc", ".osdi"))
+    return {path.relative_to(ROOT).as_posix() for path in files}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy: a build folder in the checkout would keep files that are gone."""
+    source = tmp_path_factory.mktemp("source")
+    shutil.copytree(PACKAGE, source / "cosim", ignore=shutil.ignore_patterns("__pycache__", "*.osdi"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (path,) = (source / "dist").glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_every_file(wheel: Path):
+    assert data_files() <= set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_the_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path):
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    code = "import cosim; print(cosim.__file__); from cosim.cli import main; main(['doctor'])"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith(str(tmp_path / "cosim"))
+    assert done.returncode == 0, done.stdout
