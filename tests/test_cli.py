@@ -109,6 +109,7 @@ def test_netlist_prints_the_files_it_wrote(tmp_path: Path, capsys: pytest.Captur
         (["solve", *TILE, "--engine", "spectre"], 2, "spectre"),
         (["iv", "no_such_model"], 2, "no_such_model"),
         (["netlist", *TILE, "--dialect", "none"], 2, "none"),
+        (["netlist", *TILE, "--out", "/dev/null/deck"], 1, "/dev/null/deck"),
     ],
 )
 def test_an_error_is_one_line_with_its_exit_code(
