@@ -39,7 +39,7 @@ def as_tensor(value: Array, name: str, *, like: torch.Tensor | None = None) -> t
     if isinstance(value, torch.Tensor):
         return value if value.is_floating_point() else value.to(torch.float64)
     try:
-        array = np.asarray(value, dtype=np.float64)
+        array = np.require(value, np.float64, "W")  # torch warns of memory that it may not write
     except (TypeError, ValueError) as error:
         raise SpecError(f"{name} is not an array of numbers: {error}") from error
     return torch.as_tensor(array, device=None if like is None else like.device)

@@ -49,7 +49,7 @@ TRANSIENT = 5e-3
 TRANSIENT_REFINED = 1e-3
 # relative (absolute for quantities of order 1): the torch transient at its default rtol 1e-6 over some
 # hundred steps, against scipy at 1e-9 or a closed form
-TRANSIENT = 1e-4
+TORCH_TRANSIENT = 1e-4
 # relative: a few float64 operations in another order
 ROUNDING = 1e-12
 # relative: a difference of charges over a step, 1e-16 of the charge divided by the step

@@ -21,6 +21,7 @@ from cosim.devices.interp import run_setup
 from cosim.devices.ir import DeviceIR, Scalar
 from cosim.devices.print_c import print_c
 from cosim.devices.print_torch import TorchModel, out_of_range
+from cosim.devices.source import prepare
 from cosim.devices.static import check_floating, current_and_slope
 from cosim.errors import ModelError, SpecError
 
@@ -79,8 +80,9 @@ class Device:
                 f"{self.ir.name} has terminals {', '.join(self.ir.terminals)}: a crossbar cell has two"
             )
         self._given = {name: self._value(name, value) for name, value in parameters.items()}
-        if self.state_parameter is not None:
-            self.ir.parameter(self.state_parameter)
+        for name in (self.state_parameter, self.write_parameter):
+            if name is not None:
+                self.ir.parameter(name)
         self._check_parameters()
         if entry is None:
             check_floating(self.ir, self._numbers)
@@ -129,6 +131,11 @@ class Device:
     def source(self) -> Path:
         """Path of the Verilog-A file."""
         return self._entry.path
+
+    @functools.cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What the source pre-pass left out or mended, one sentence each: $strobe, $limit, slips."""
+        return prepare(self._entry.path).notes
 
     @property
     def given(self) -> Mapping[str, ParameterValue]:
@@ -267,7 +274,7 @@ class Device:
         Differentiable. Raises SpecError where the device cannot reach the conductance.
 
         >>> device = Device("vteam", r_on=1e3, r_off=1e5)
-        >>> float(device.conductance(device.state_for(5e-4)))
+        >>> round(float(device.conductance(device.state_for(5e-4))), 12)
         0.0005
         """
         wanted = check_positive(as_tensor(conductance, "conductance"), "conductance")
@@ -408,7 +415,11 @@ class Device:
             return float(value)
         given = self._given.get(value)
         if isinstance(given, torch.Tensor):
-            return float(pick(given.min(), given.max())) if pick else float(given.reshape(-1)[0])
+            if pick is None:
+                raise SpecError(
+                    f"parameter {value} of {self.name} scales the state: give it one value for all cells"
+                )
+            return float(pick(given.min(), given.max()))
         return float(self._setup.parameters[value])
 
     def _varying(self, state: torch.Tensor | None) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ voltages, states and parameters are those of the implicit function.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 
 import torch
@@ -17,7 +18,8 @@ from cosim.errors import ModelError
 __all__ = ["check_floating", "current_and_slope"]
 
 _NEWTON_STEPS = 60
-_INTERNAL_TOLERANCE = 1e-9  # V; the differentiable step after it squares the error
+_PATIENCE = 25  # steps of at most 1 V, before an ohmic node may go to kilovolts
+_INTERNAL_TOLERANCE = 1e-9  # V, or relative above 1; the differentiable step after it squares the error
 _FLOATING_TOLERANCE = 1e-9  # relative; far above rounding, far below any real leak
 
 
@@ -47,19 +49,31 @@ def _solve_internal(
     count, like = len(model.internal), terminals[0]
     if count == 0:
         return len(terminals), model(terminals, parameters)
+    kinds = {node.name: node.kind for node in model.ir.nodes}
     inner = [torch.zeros_like(like) for _ in range(count)]
     with torch.no_grad():
         step = inner
-        for _ in range(_NEWTON_STEPS):
+        for iteration in range(_NEWTON_STEPS):
+            limits = [_step_limit(kinds[name], iteration) for name in model.internal]
             step = _newton_step(model([*terminals, *inner], parameters), len(terminals), count, like)
-            inner = [u + s.clamp(-1.0, 1.0) for u, s in zip(inner, step, strict=True)]
-            if float(torch.stack(step).abs().max()) <= _INTERNAL_TOLERANCE:
+            inner = [u + s.clamp(-m, m) for u, s, m in zip(inner, step, limits, strict=True)]
+            if all(bool((s.abs() <= _settled(u)).all()) for u, s in zip(inner, step, strict=True)):
                 break
-        lost = torch.stack(step).abs().amax(0) > _INTERNAL_TOLERANCE
+        found = [s.abs() <= _settled(u) for u, s in zip(inner, step, strict=True)]
+        lost = ~torch.stack(found).all(0)
         inner = [torch.where(lost, torch.nan, u) for u in inner]
     step = _newton_step(model([*terminals, *inner], parameters), len(terminals), count, like)
     inner = [u + s for u, s in zip(inner, step, strict=True)]
     return len(terminals) + count, model([*terminals, *inner], parameters)
+
+
+def _step_limit(kind: str, iteration: int) -> float:
+    """How far an unknown moves: a node by 1 V, so that no exponential overflows, later by more."""
+    return 2.0 ** max(0, iteration - _PATIENCE) if kind == "voltage" else math.inf
+
+
+def _settled(unknown: torch.Tensor) -> torch.Tensor:
+    return _INTERNAL_TOLERANCE * unknown.abs().clamp(min=1.0)
 
 
 def check_floating(ir: DeviceIR, given: Mapping[str, Scalar]) -> None:
@@ -70,6 +84,11 @@ def check_floating(ir: DeviceIR, given: Mapping[str, Scalar]) -> None:
         ends = [torch.tensor([v + shift], dtype=torch.float64) for v in (0.11, 0.0)]
         terms = _solve_internal(model, ends, {})[1]
         currents += [float(terms.resist[0]), -float(terms.resist[1])]
+    if not all(map(math.isfinite, currents)):
+        raise ModelError(
+            f"{ir.name} has no operating point at 0.11 V: the equation of an internal node has no solution "
+            "when time stands still; switch the state equation with a write parameter (docs/devices.md)"
+        )
     if max(currents) - min(currents) > _FLOATING_TOLERANCE * max(map(abs, currents)):
         raise ModelError(
             f"{ir.name}: the current into {ir.terminals[0]} is not the current out of "
@@ -87,7 +106,9 @@ def _newton_step(terms: Terms, first: int, count: int, like: torch.Tensor) -> li
     inner = range(first, first + count)
     residual = torch.stack([_tensor(terms.resist[k], like).expand(like.shape) for k in inner], -1)
     matrix = _block(terms, inner, inner, like).detach()
-    return list(torch.linalg.solve(matrix, -residual.unsqueeze(-1)).squeeze(-1).unbind(-1))
+    step, singular = torch.linalg.solve_ex(matrix, -residual.unsqueeze(-1))
+    step = torch.where(singular[..., None, None] != 0, torch.nan, step)
+    return list(step.squeeze(-1).unbind(-1))
 
 
 def _schur(terms: Terms, size: int, like: torch.Tensor) -> torch.Tensor:

@@ -298,7 +298,8 @@ class Options:
     homotopy: "none" (plain Newton), "gmin" or "source" (only that kind of stepping).
     """
 
-    reltol: float = 1e-9
+    # ngspice reports the last iterate but one: its error is that of reltol, not of its square
+    reltol: float = 1e-11
     abstol: float = 1e-16
     vntol: float = 1e-12
     pivrel: float = 0.1

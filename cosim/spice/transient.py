@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from cosim.devices.dynamics import Trace, register_engine
+from cosim.devices.dynamics import Trace, register_engine, state_from, tracked_node
 from cosim.errors import SpecError, ToolFailed
 from cosim.spice.deck import (
     GROUND,
@@ -34,10 +34,9 @@ from cosim.spice.tile import LIBRARY, given_values
 if TYPE_CHECKING:
     from cosim.devices.device import Device
 
-__all__ = ["tracked_node", "transient_deck"]
+__all__ = ["transient_deck"]
 
 _SOURCE, _INSTANCE = "Vdrive", "N1"
-_BOUND_SLACK = 1e-3  # of the state range: how far a restoring term lets a state rest past its bound
 
 
 def transient_deck(
@@ -59,17 +58,6 @@ def transient_deck(
         saves=_saves(device),
         options=Options(reltol=reltol, abstol=1e-15, vntol=1e-9),
     )
-
-
-def tracked_node(device: Device) -> str | None:
-    """The internal node that the state is read from; ``dynamics.simulate`` documents the rule."""
-    if device.state_node is not None:
-        return device.state_node
-    nodes = device.ir.nodes
-    inner = [node for node in nodes if node.name not in device.ir.terminals]
-    charged = {nodes[e.column].name for e in device.ir.jacobian if e.react is not None and e.row == e.column}
-    implicit = [node.name for node in inner if node.kind == "implicit"]
-    return next(iter([*implicit, *(node.name for node in inner if node.name in charged)]), None)
 
 
 @register_engine("ngspice")
@@ -116,7 +104,7 @@ def simulate(
         time=torch.from_numpy(seconds).to(voltage.device),
         voltage=voltage,
         current=current.to(voltage),
-        state=_state(device, inner.to(voltage), state),
+        state=state_from(device, None if tracked_node(device) is None else inner.to(voltage), voltage, state),
         stats={
             "seconds": time.monotonic() - start,
             "points": sum(len(plot.values) for plot in plots),
@@ -163,16 +151,3 @@ def _plot(outcome: JobResult | Exception, device: Device, stop: float, step: flo
     if not usable(plot.values).all():
         raise ToolFailed(f"ngspice answered values of {device.name} that are not finite", log=reading.log)
     return plot
-
-
-def _state(device: Device, inner: torch.Tensor, state: torch.Tensor | None) -> torch.Tensor:
-    """The state from the node that carries it, in the unit of the state parameter."""
-    if tracked_node(device) is None:
-        return torch.zeros_like(inner) + (0.0 if state is None else state)
-    if device.state_node is None or state is None:
-        return inner
-    value = state + device.state_scale * inner
-    low, high = device.state_range
-    slack = _BOUND_SLACK * (high - low)
-    near = (value > low - slack) & (value < high + slack)
-    return torch.where(near, value.clamp(low, high), value)

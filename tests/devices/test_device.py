@@ -135,11 +135,19 @@ def test_series_resistance_is_solved_inside_the_device() -> None:
     assert merged.is_linear
 
 
-def test_a_cell_whose_internal_node_is_not_found_leaves_the_others_alone() -> None:
-    """1e6 V across a diode is more than 60 limited Newton steps reach."""
-    device = Device(VA / "diode_rs_cj.va")
-    current = device.current(torch.tensor([0.3, 1e6, 0.6], dtype=torch.float64))
+def test_a_cell_whose_internal_node_is_not_found_leaves_the_others_alone(tmp_path: Path) -> None:
+    path = tmp_path / "half.va"
+    path.write_text(
+        '`include "disciplines.vams"\nmodule half(p, n); inout p, n; electrical p, n, s;\n'
+        "analog begin I(p, s) <+ V(p, s) / 100; I(s, n) <+ 1e-3 * ln(1 + V(s, n)); end\nendmodule\n"
+    )
+    current = Device(path).current(torch.tensor([0.3, -50.0, 0.6], dtype=torch.float64))
     assert torch.isfinite(current).tolist() == [True, False, True]
+
+
+def test_an_internal_node_may_go_to_kilovolts() -> None:
+    device = Device(VA / "series.va", rs=100.0)
+    assert float(device.current(5e3)) == pytest.approx(5e3 / (550.0 + 100.0), rel=1e-12)
 
 
 def test_second_compile_starts_no_compiler(private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,6 +238,16 @@ def test_errors(call: object, error: type[Exception], message: str) -> None:
         call()  # type: ignore[operator]  # a lambda
 
 
+def test_what_was_left_out_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "talks.va"
+    path.write_text(
+        '`include "disciplines.vams"\nmodule talks(p, n); inout p, n; electrical p, n;\n'
+        'analog begin $strobe("hello"); I(p, n) <+ 1e-3 * V(p, n); end\nendmodule\n'
+    )
+    assert any("$strobe" in note for note in Device(path).notes)
+    assert Device("vteam").notes == ()
+
+
 def test_three_terminals_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t3.va"
     path.write_text(
@@ -278,3 +296,29 @@ def test_generated_c_that_is_refused(private_cache: Path) -> None:
 
 def test_device_is_public() -> None:
     assert cosim.Device is Device
+
+
+def test_an_integral_of_any_size_is_found(tmp_path: Path) -> None:
+    """The initial value of idt is far beyond the 1 V steps of node voltages."""
+    path = tmp_path / "grows.va"
+    path.write_text(
+        '`include "disciplines.vams"\nmodule grows(p, n); inout p, n; electrical p, n; real r;\n'
+        "analog begin r = idt(1e9 * V(p, n), 2000.0); I(p, n) <+ V(p, n) / r; end\nendmodule\n"
+    )
+    assert float(Device(path).current(0.3)) == pytest.approx(0.3 / 2000.0, rel=1e-12)
+
+
+def test_a_state_that_is_not_held_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "loose.va"
+    path.write_text(
+        '`include "disciplines.vams"\nmodule loose(p, n); inout p, n; electrical p, n, y;\n'
+        "analog begin I(y) <+ ddt(V(y)) - V(p, n); I(p, n) <+ 1e-3 * (1 + V(y)) * V(p, n); end\nendmodule\n"
+    )
+    with pytest.raises(ModelError, match=r"loose has no operating point at 0.11 V: .* write parameter"):
+        Device(path)
+
+
+def test_a_scale_per_cell_is_refused() -> None:
+    device = Device("data_driven", r_scale=torch.tensor([1e3, 2e3]))
+    with pytest.raises(SpecError, match=r"r_scale of data_driven scales the state: give it one value"):
+        device.simulate([0.0, 0.5], 1e-6, state=5e3)

@@ -29,7 +29,7 @@ from tests.tolerances import (
     PULSE_TARGET,
     ROUNDING,
     SLIDING_TARGET,
-    TRANSIENT,
+    TORCH_TRANSIENT,
     VTEAM_TARGET,
 )
 
@@ -145,8 +145,10 @@ def test_data_driven_2021_closed_form(v: float, r0: float) -> None:
     dt = 2e-7
     trace = Device("data_driven_2021").simulate([v] * 51, dt, state=r0)
     exact = [DataDriven2021().pulse(v, r0, k * dt) for k in range(51)]
-    assert trace.state.numpy() == pytest.approx(np.array(exact), rel=TRANSIENT)
-    assert trace.current.numpy() == pytest.approx(DataDriven2021().current(v, np.array(exact)), rel=TRANSIENT)
+    assert trace.state.numpy() == pytest.approx(np.array(exact), rel=TORCH_TRANSIENT)
+    assert trace.current.numpy() == pytest.approx(
+        DataDriven2021().current(v, np.array(exact)), rel=TORCH_TRANSIENT
+    )
     assert abs(exact[-1] - r0) > 50.0
 
 
@@ -164,20 +166,20 @@ def test_stanford_reset_slides_on_the_threshold() -> None:
     # from 1.7 nm a SET jumps when 1.3919 V is passed
     jump = Device("stanford_pku").simulate(1.45 * ramp, 5e-6, state=1.7e-9)
     before = 1.45 * ramp < model.threshold(1.7e-9)
-    assert jump.state[before].numpy() == pytest.approx(1.7e-9, rel=TRANSIENT)
+    assert jump.state[before].numpy() == pytest.approx(1.7e-9, rel=TORCH_TRANSIENT)
     assert float(jump.state[-1]) == pytest.approx(0.2e-9, rel=SLIDING_TARGET)
 
 
 def test_linear_ion_drift_against_scipy() -> None:
     """A wave that stays above the threshold, because the file smooths that one."""
-    wave, dt = 1.0 + 0.4 * sine(100), 2e-4
+    wave, dt = 1.0 + 0.4 * sine(100), 5e-3
     times = dt * np.arange(101)
     trace = Device("linear_ion_drift", window=1).simulate(wave, dt, state=0.1)
     model = LinearIonDrift()
     exact = trajectory(model, lambda t: float(np.interp(t, times, wave)), 0.1, times)
-    assert trace.state.numpy() == pytest.approx(exact, rel=TRANSIENT)
-    assert trace.current.numpy() == pytest.approx(model.current(wave, exact), rel=TRANSIENT)
-    assert exact[-1] > 0.12
+    assert trace.state.numpy() == pytest.approx(exact, rel=TORCH_TRANSIENT)
+    assert trace.current.numpy() == pytest.approx(model.current(wave, exact), rel=TORCH_TRANSIENT)
+    assert exact[-1] > 0.3
 
 
 # --- models of the user -------------------------------------------------------------------------------
@@ -199,9 +201,9 @@ def test_diode_with_series_resistance_and_charge() -> None:
 
     (inside,) = scipy_path(rate, [0.0], wave, dt)
     current = (wave - inside) / rs
-    assert trace.state.numpy() == pytest.approx(inside, abs=TRANSIENT)  # V(a): the node with the charge
-    assert trace.current.numpy() == pytest.approx(current, abs=TRANSIENT * np.abs(current).max())
-    assert current[60:].min() < -1e-3  # the stored charge flows back
+    assert trace.state.numpy() == pytest.approx(inside, abs=TORCH_TRANSIENT)  # V(a): the node with the charge
+    assert trace.current.numpy() == pytest.approx(current, abs=TORCH_TRANSIENT * np.abs(current).max())
+    assert current[:60].min() < -1e-3  # the stored charge flows back
 
 
 def threshold_exp() -> Device:
@@ -228,8 +230,8 @@ def test_threshold_memristor_with_series_resistance() -> None:
     wave, dt = sine(80, 1.5), 1e-8
     trace = threshold_exp().simulate(wave, dt, state=0.1)
     current, x = threshold_exp_path(wave, dt, 0.1)
-    assert trace.state.numpy() == pytest.approx(x, abs=TRANSIENT)
-    assert trace.current.numpy() == pytest.approx(current, abs=TRANSIENT * np.abs(current).max())
+    assert trace.state.numpy() == pytest.approx(x, abs=TORCH_TRANSIENT)
+    assert trace.current.numpy() == pytest.approx(current, abs=TORCH_TRANSIENT * np.abs(current).max())
     assert x.max() > 0.9
     assert x[-1] < 0.1
 
@@ -248,9 +250,9 @@ def test_two_states() -> None:
         return [2e4 * np.sinh(v / 0.4) * np.exp(z) * x * (1 - x), 5e11 * power - z / 2e-7]
 
     x, z = scipy_path(rate, [0.2, 0.0], wave, dt)
-    assert trace.state.numpy() == pytest.approx(x, abs=TRANSIENT)
+    assert trace.state.numpy() == pytest.approx(x, abs=TORCH_TRANSIENT)
     current = conductance(x, z) * wave
-    assert trace.current.numpy() == pytest.approx(current, abs=TRANSIENT * np.abs(current).max())
+    assert trace.current.numpy() == pytest.approx(current, abs=TORCH_TRANSIENT * np.abs(current).max())
     assert x.max() - 0.2 > 0.1
     assert z.max() > 0.5
 
@@ -266,14 +268,12 @@ def test_a_capacitance_at_the_terminal(tmp_path: Path) -> None:
 
 
 def test_a_charge_between_terminal_and_internal_node(tmp_path: Path) -> None:
-    """Series RC from its middle: u' = (v - u)/tau under a ramp, and the current is the resistor's."""
+    """Series C and R: i = C v' (1 - exp(-t/RC)) under a ramp, all of it displacement current at p."""
     body = "electrical a; analog begin I(p, a) <+ ddt(1e-9*V(p, a)); I(a, n) <+ V(a, n)/1e3; end"
     trace = Device(write(tmp_path, "rc", body)).simulate([0.0, 1.0, 2.0, 2.0, 2.0], 1e-6)
-    tau = 1e-6
     rising = 1e-9 * 1e6 * (1 - np.exp(-np.array([0.0, 1.0, 2.0])))
     expected = [*rising, *(rising[-1] * np.exp(-np.array([1.0, 2.0])))]
-    assert tau == 1e3 * 1e-9
-    assert trace.current.numpy() == pytest.approx(np.array(expected), abs=TRANSIENT * 1e-3)
+    assert trace.current.numpy() == pytest.approx(np.array(expected), abs=TORCH_TRANSIENT * 1e-3)
 
 
 def test_an_integral_starts_at_its_initial_condition(tmp_path: Path) -> None:
@@ -281,13 +281,16 @@ def test_an_integral_starts_at_its_initial_condition(tmp_path: Path) -> None:
     body = "real r; analog begin r = idt(1e9*V(p, n), 2000.0); I(p, n) <+ V(p, n)/r; end"
     trace = Device(write(tmp_path, "flux", body)).simulate([0.0, 1.0, 1.0, 0.0, -1.0], 1e-6)
     r = np.array([2000.0, 2500.0, 3500.0, 4000.0, 3500.0])
-    assert trace.state.numpy() == pytest.approx(r, rel=TRANSIENT)
-    assert trace.current.numpy() == pytest.approx(np.array([0, 1, 1, 0, -1]) / r, rel=TRANSIENT)
+    assert trace.state.numpy() == pytest.approx(r, rel=TORCH_TRANSIENT)
+    assert trace.current.numpy() == pytest.approx(np.array([0, 1, 1, 0, -1]) / r, rel=TORCH_TRANSIENT)
 
 
 def test_time_in_the_model_is_that_of_each_device(tmp_path: Path) -> None:
     """$abstime inside a condition that is not folded, and in arithmetic."""
-    body = "real g; analog begin g = ($abstime > 2.5e-6) ? 2e-3 : 1e-3; I(p, n) <+ g*V(p, n)*(1 + $abstime/1e-6); end"
+    body = """real g; analog begin
+        g = ($abstime > 2.5e-6) ? 2e-3 : 1e-3;
+        I(p, n) <+ g*V(p, n)*(1 + $abstime/1e-6);
+    end"""
     trace = Device(write(tmp_path, "timed", body)).simulate(np.ones((5, 2)), 1e-6)
     expected = np.array([1e-3, 2e-3, 3e-3, 8e-3, 1e-2])
     assert trace.current.numpy() == pytest.approx(np.stack([expected] * 2, 1), rel=ROUNDING)
@@ -310,10 +313,10 @@ def test_shapes_broadcast() -> None:
 def test_a_device_does_not_see_its_neighbours() -> None:
     """Every device has its own time and step, so a difficult neighbour changes nothing."""
     device = Device("stanford_pku")
-    amplitude = torch.linspace(0.5, 2.0, 7, dtype=torch.float64)
-    wave = torch.as_tensor(sine(60))
+    amplitude = torch.tensor([0.5, 1.8], dtype=torch.float64)
+    wave = torch.as_tensor(sine(40))
     together = device.simulate(wave[:, None] * amplitude, 1e-5, state=1e-9)
-    for k in (0, 3, 6):
+    for k in range(2):
         alone = device.simulate(wave * amplitude[k], 1e-5, state=1e-9)
         assert together.state[:, k].numpy() == pytest.approx(alone.state.numpy(), rel=ROUNDING)
 
@@ -349,8 +352,7 @@ def test_plot_and_progress(capsys: pytest.CaptureFixture[str]) -> None:
         "current (A)",
         "state",
     ]
-    assert figure._suptitle is not None
-    assert figure._suptitle.get_text() == "16 of 17 devices"
+    assert figure.get_suptitle() == "16 of 17 devices"
     loop = figure.axes[0].lines[0]
     assert loop.get_xdata() == pytest.approx(trace.voltage[:, 0].numpy())
     assert loop.get_ydata() == pytest.approx(trace.current[:, 0].numpy())
@@ -402,34 +404,28 @@ def test_an_unknown_state_node() -> None:
         device.simulate([0.0, 1.0], 1e-9, state=0.5)
 
 
-BLOW_UP = (
-    "electrical y; parameter real x0 = 1.0 from [0:100]; parameter real k = 1.0; real x; analog begin "
-    "x = x0 + V(y); I(p, n) <+ x*V(p, n); "
-    'I(y) <+ ddt(V(y)); if (analysis("static")) I(y) <+ V(y); else I(y) <+ -k*x*x; end'
+STOPS = (
+    "electrical y; parameter real x0 = 1.0 from [0:1]; parameter real k = 1.0; real x; analog begin "
+    "x = x0 + V(y); I(p, n) <+ V(p, n); "
+    'I(y) <+ ddt(V(y)); if (analysis("static")) I(y) <+ V(y); else I(y) <+ k + 1e-9*sqrt(x); end'
 )
 
 
 def test_a_device_that_cannot_be_integrated(tmp_path: Path) -> None:
-    """dx/dt = k x^2 from 1 is infinite at t = 1/k; the neighbour with a small k is not lost."""
-    path = write(tmp_path, "blow", BLOW_UP)
-    device = Device(
-        path,
-        state="x0",
-        state_range=(0, 100),
-        state_node="y",
-        k=torch.tensor([1.0, 0.1], dtype=torch.float64),
-    )
+    """x = 1 - k t ends where the square root does; the neighbour with a small k is not lost."""
+    k = torch.tensor([1.0, 0.1], dtype=torch.float64)
+    device = Device(write(tmp_path, "stops", STOPS), state="x0", state_range=(0, 1), state_node="y", k=k)
     with pytest.raises(
         SolveError,
-        match=r"simulation of blow stopped at t = (0\.99|1)\S* s \(device 0, the first of 1 among 2\): "
+        match=r"simulation of stops stopped at t = (0\.99|1)\S* s \(device 0, the first of 1 among 2\): "
         r"the step fell below .*; sample the waveform more finely there, or loosen rtol \(now 1e-06\)",
     ) as caught:
         device.simulate([1.0] * 7, 0.3, state=1.0)
     trace = caught.value.solution
     assert isinstance(trace, Trace)
     assert trace.state[4:, 0].isnan().all()
-    exact = 1 / (1 - 0.1 * trace.time.numpy())
-    assert trace.state[:, 1].numpy() == pytest.approx(exact, rel=TRANSIENT)
+    assert trace.state[:4, 0].numpy() == pytest.approx(np.array([1.0, 0.7, 0.4, 0.1]), abs=TORCH_TRANSIENT)
+    assert trace.state[:, 1].numpy() == pytest.approx(1 - 0.03 * np.arange(7), rel=TORCH_TRANSIENT)
 
 
 def test_too_many_steps() -> None:
@@ -437,11 +433,11 @@ def test_too_many_steps() -> None:
         Device("vteam").simulate(sine(20), 1e-10, state=0.5, max_steps=5)
 
 
-def test_a_state_that_moves_at_rest(tmp_path: Path) -> None:
-    """Without a write switch, the operating point has to give the state."""
-    body = "electrical y; analog begin I(p, n) <+ V(p, n)*V(y); I(y) <+ ddt(V(y)) - V(p, n); end"
-    with pytest.raises(Exception, match=r"no operating point at the first sample \(1.0 V\): .*write="):
-        Device(write(tmp_path, "free", body)).simulate([1.0, 1.0], 1e-6)
+def test_no_operating_point(tmp_path: Path) -> None:
+    body = "electrical y; analog begin I(p, n) <+ V(p, n); I(y) <+ ddt(V(y)) + exp(V(y)) - 2 + V(p, n); end"
+    device = Device(write(tmp_path, "restless", body))
+    with pytest.raises(SolveError, match=r"no operating point at the first sample \(3.0 V\): .*write="):
+        device.simulate([3.0, 1.0], 1e-6)
 
 
 def test_another_engine_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import cosim
+from cosim.devices.dynamics import tracked_node
 from cosim.errors import SpecError, ToolFailed
-from cosim.spice.transient import tracked_node
 from spice.fake import KLU, fake_ngspice
 from tolerances import TRANSIENT, TRANSIENT_REFINED
 
