@@ -239,6 +239,8 @@ def run(
 
         def step(description: str) -> None:
             progress.update(task, advance=1, description=description)
+            if not console.is_terminal:  # a log file shows no moving bar
+                console.print(description)
 
         network = train(images=images, seed=seed)
         report = _measure(network, reference, calibration_samples, seed, step)
