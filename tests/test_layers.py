@@ -23,7 +23,7 @@ errors arrays text
 devices.ir
 devices.tokens devices.refusals devices.preprocess devices.syntax devices.expressions devices.flow
 devices.parser devices.source devices.diagnostics
-devices.pruning devices.frontend devices.interp devices.passes devices.print_c devices.print_torch
+devices.pruning devices.mir devices.frontend devices.interp devices.passes devices.print_c devices.print_torch
 devices.build devices.catalogue devices.static devices.integrator devices.dynamics devices.device
 crossbar
 spice.deck spice.dialects.ngspice spice.rules spice.rawfile spice.jobs spice.ngspice spice.retry
