@@ -19,46 +19,13 @@ import torch
 
 from cosim.arrays import Array, Conductance, Currents, State, Voltages, as_tensor, check_finite
 from cosim.errors import SolveError, SpecError
+from cosim.nodes import Nodes, Power
+from cosim.wires import Wires
 
 if TYPE_CHECKING:
     from cosim.devices.device import Device
 
 __all__ = ["Solution", "Status", "Tile", "Wires"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wires:
-    """Wire resistances of a tile, in ohm; each may be 0 (the nodes are merged).
-
-    row, column: per segment between neighbouring cells of a word line, of a bit line.
-    source, sense: from the driver to the first cell, from the last cell to the sense node;
-    one segment (``row``, ``column``) unless given.
-
-    >>> Wires(row=2.0, column=1.0)
-    Wires(row=2.0, column=1.0, source=2.0, sense=1.0)
-    """
-
-    row: float = 0.0
-    column: float = 0.0
-    source: float | None = None
-    sense: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, default in (("row", 0.0), ("column", 0.0), ("source", self.row), ("sense", self.column)):
-            value = getattr(self, name)
-            value = default if value is None else value
-            try:
-                number = float(value)
-            except (TypeError, ValueError) as error:
-                raise SpecError(f"Wires.{name} is {value!r}: it must be a resistance in ohm") from error
-            if not math.isfinite(number) or number < 0:
-                raise SpecError(f"Wires.{name} is {number} ohm: it must be finite and 0 or more")
-            object.__setattr__(self, name, number)
-
-    @property
-    def ideal(self) -> bool:
-        """True when every resistance is 0."""
-        return not (self.row or self.column or self.source or self.sense)
 
 
 class Tile:
@@ -70,6 +37,11 @@ class Tile:
 
     Raises SpecError if both or neither is given, if a value is not finite, or if the device
     cannot reach a conductance.
+
+    >>> import cosim
+    >>> tile = Tile(cosim.Device("vteam"), conductance=[[1e-3, 2e-2]], wires=Wires(row=2.0))
+    >>> tile.shape, tile.conductance.tolist()
+    ((1, 2), [[0.001, 0.02]])
     """
 
     def __init__(
@@ -101,13 +73,19 @@ class Tile:
             self._conductance = cells
             cells = device.state_for(cells, v_read=self.v_read)
         self.state: State = device.check_state(cells)
+        _check_wires(self.wires, self.shape)
 
     @property
     def conductance(self) -> Conductance:
         """Chord I(v_read)/v_read of every cell, ``(*tiles, rows, columns)`` S."""
-        if self._conductance is None:
-            self._conductance = self.device.conductance(self.state, v_read=self.v_read)
-        return self._conductance
+        if self._conductance is not None:
+            return self._conductance
+        conductance = self.device.conductance(self.state, v_read=self.v_read)
+        sources = (self.state, *self.device.parameters.values())
+        # kept only where no gradient can be asked for: a graph serves one backward pass
+        if not any(isinstance(source, torch.Tensor) and source.requires_grad for source in sources):
+            self._conductance = conductance
+        return conductance
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -146,8 +124,30 @@ class Tile:
         return f"Tile({self.device!r}, {shape}, {self.wires}, v_read={self.v_read})"
 
 
+def _check_wires(wires: Wires, shape: tuple[int, ...]) -> None:
+    """Raise SpecError unless every resistance fits a tile of ``shape``."""
+    if wires.uniform:
+        return
+    segments = wires.spread(*shape[-2:])
+    parts = (segments.word[..., 0], segments.bit[..., 0], segments.word_far, segments.bit_far)
+    for part in parts:
+        lead = () if part is None else part.shape[:-1]
+        try:
+            fits = torch.broadcast_shapes(lead, shape[:-2]) == shape[:-2]
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise SpecError(
+                f"{wires} do not fit a tile of shape {shape}: leading axes {tuple(lead)} do not broadcast"
+            )
+
+
 class Status(enum.IntEnum):
-    """What became of one vector of a batch. 0 is solved; the rest name the failure."""
+    """What became of one vector of a batch. 0 is solved; the rest name the failure.
+
+    >>> Status.SINGULAR.remedy
+    'connect every node: check for lines without any conducting cell'
+    """
 
     SOLVED = 0
     NOT_CONVERGED = 1
@@ -176,12 +176,25 @@ class Solution:
     currents: ``(*tiles, batch, columns)`` A, positive into the sense node; NaN where unsolved.
     status: ``(*tiles, batch)`` integers of ``Status``.
     stats: what the engine measured (residual in A, iterations, seconds, ...).
+    nodes: voltages and currents inside the tile, where they were asked for.
+
+    >>> solution = Solution(currents=torch.zeros(2, 3), status=torch.tensor([0, 1]), engine="newton")
+    >>> solution.solved.tolist()
+    [True, False]
     """
 
     currents: Currents
     status: torch.Tensor
     engine: str
     stats: Mapping[str, Any] = field(default_factory=dict)
+    nodes: Nodes | None = None
+
+    @property
+    def power(self) -> Power:
+        """Power of cells, wires and sources per vector; SpecError unless the nodes were asked for."""
+        if self.nodes is None:
+            raise SpecError("power needs what is inside the tile: solve with nodes=True")
+        return self.nodes.power
 
     @property
     def solved(self) -> torch.Tensor:

@@ -60,9 +60,12 @@ def test_options_reach_the_engine():
         ({"engine": "ideal", "tol": 1}, "engine 'ideal' has no option 'tol'; its options are: none"),
         (
             {"engine": "linear", "tolerance": 1},
-            "engine 'linear' has no option 'tolerance'; its options are: check, memory",
+            "engine 'linear' has no option 'tolerance'; its options are: nodes, check, memory",
         ),
-        ({"steps": 1}, "'newton' has no option 'steps'; its options are: tolerance, max_iterations, memory"),
+        (
+            {"steps": 1},
+            "'newton' has no option 'steps'; its options are: nodes, tolerance, max_iterations, memory",
+        ),
     ],
 )
 def test_unknown_names_are_refused(call: dict[str, Any], message: str):

@@ -194,6 +194,10 @@ class Device:
         }
         return hashlib.sha256((self.ir.digest + json.dumps(values)).encode()).hexdigest()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # compiled functions cannot be pickled; they are made again at first use
+        return {"_entry": self._entry, "ir": self.ir, "_given": self._given}
+
     def __repr__(self) -> str:
         shown = {
             name: f"tensor{tuple(v.shape)}" if isinstance(v, torch.Tensor) else v
@@ -253,10 +257,16 @@ class Device:
         return self.current_and_slope(volts, cells)[0]
 
     def current_and_slope(
-        self, voltage: torch.Tensor, state: torch.Tensor | None
+        self,
+        voltage: torch.Tensor,
+        state: torch.Tensor | None,
+        parameters: Mapping[str, torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Current (A) and dI/dV (S), without checks: for solvers, which check once per tile."""
-        return current_and_slope(self._static, voltage, self._varying(state))
+        """Current (A) and dI/dV (S), without checks: for solvers, which check once per tile.
+
+        parameters: those that are tensors, in a shape that suits ``voltage`` (or some of the cells).
+        """
+        return current_and_slope(self._static, voltage, {**self._varying(state), **(parameters or {})})
 
     def conductance(self, state: Array | None = None, v_read: float = 0.1) -> Conductance:
         """Chord I(v_read)/v_read (S) at ``state``.

@@ -1,205 +1,184 @@
-"""Exact elimination of the wires around linear cells, row by row, without cancellation.
+"""Exact elimination of the nodes of a tile, by joining neighbouring blocks of cells pair by pair.
 
-A word line seen from the bit lines is a dense admittance ``Y_i`` (columns x columns). Going down
-the rows, the network above row i is an admittance ``A`` seen from the bit-line nodes of that row;
-one bit-line segment of r ohm turns it into ``A' = (I + r A)^-1 A``, then the next ``Y_i`` is added.
-Every resistance enters as a resistance, so each of them may be 0 and nothing is ever subtracted.
+Joining along rows and columns in turn keeps the blocks square: n x n cells cost of the order of n^3,
+where elimination line by line costs n^4. See ``blocks`` for the equations.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
+from torch.nn.functional import pad
 
-from cosim.crossbar import Wires
+from cosim.solvers.blocks import Block
+from cosim.solvers.leaf import LEAF, Leaf
+from cosim.solvers.rounds import Grid, Round, Trim, join_round, trim_border
+from cosim.wires import Segments, Wires
 
-__all__ = ["Elimination", "WordLines", "line_resistance"]
+__all__ = ["Elimination"]
 
-
-def line_resistance(count: int, segment: float, end: float, *, like: torch.Tensor) -> torch.Tensor:
-    """Resistance shared by the paths from nodes k and l of a line to its near end, ``(count, count)`` ohm.
-
-    Node 0 is next to the ``end`` resistance: entry (k, l) is ``end + segment * min(k, l)``.
-    """
-    node = torch.arange(count, device=like.device, dtype=like.dtype)
-    return end + segment * torch.minimum(node[:, None], node[None, :])
-
-
-@dataclass(frozen=True, kw_only=True)
-class WordLines:
-    """All word lines of some tiles with their cells, seen from the bit-line nodes.
-
-    conductance: g, ``(*tiles, rows, columns)`` S.
-    injection: current into grounded bit lines per volt of the driver, the same shape, S.
-    """
-
-    conductance: torch.Tensor
-    injection: torch.Tensor
-    diagonal: torch.Tensor  # (*tiles, rows, columns) S, of Y_i
-    coupling: torch.Tensor  # (*tiles, rows, columns): g_k times the impedance at node k
-    divider: torch.Tensor  # (*tiles, rows, columns): voltage at node k over that at node k - 1
-    upper: torch.Tensor  # (columns, columns): True above the diagonal
-
-    @classmethod
-    def scan(cls, conductance: torch.Tensor, wires: Wires) -> WordLines:
-        """One sweep from each end of the lines; all rows and tiles at once."""
-        cells = conductance.unbind(-1)
-        towards_source = [torch.full_like(cells[0], float(wires.source or 0.0))]  # ohm
-        for cell in cells[:-1]:
-            near = towards_source[-1]
-            towards_source.append(wires.row + near / (1 + cell * near))
-        towards_end = [torch.zeros_like(cells[0])]  # S
-        for cell in reversed(cells[1:]):
-            far = towards_end[-1] + cell
-            towards_end.append(far / (1 + wires.row * far))
-        z = torch.stack(towards_source, -1)
-        y = torch.stack(towards_end[::-1], -1)
-        g = conductance
-        loaded = 1 / (1 + z * (y + g))
-        entry = loaded[..., :1]  # voltage at node 0 over that of the driver
-        divider = 1 / (1 + wires.row * (y + g)[..., 1:])
-        divider = torch.cat([entry, divider], -1)
-        node = torch.arange(len(cells), device=g.device)
-        return cls(
-            conductance=g,
-            injection=g * divider.cumprod(-1),
-            diagonal=g * (1 + z * y) * loaded,
-            coupling=g * z * loaded,
-            divider=divider,
-            upper=node[:, None] < node,
-        )
-
-    def admittance(self, row: int) -> torch.Tensor:
-        """``Y`` of one row, ``(*tiles, columns, columns)`` S; symmetric."""
-        parts = (self.conductance, self.diagonal, self.coupling, self.divider)
-        g, diagonal, coupling, divider = (part[..., row, :] for part in parts)
-        # from node k to node l > k: the product of the dividers on the way
-        transfer = torch.where(self.upper, divider[..., None, :], 1.0).cumprod(-1)
-        upper = torch.where(self.upper, coupling[..., :, None] * transfer * g[..., None, :], 0.0)
-        return torch.diag_embed(diagonal) - upper - upper.mT
+_SIDES = frozenset({"left", "top", "right", "bottom"})
 
 
 class Elimination:
     """Linear cells of conductance g in their wires, factored: ``solve`` gives the cell voltages.
 
-    With ``inject`` the transfer (*systems, rows, columns) S from drivers to sense nodes is carried
-    along. With ``keep`` what ``solve`` needs is kept: one dense block per row and system (two with
-    ``keep_lines``, which saves work where ``solve`` runs more than once).
+    conductance: ``(*systems, rows, columns)`` S; the leading axes of the wires broadcast with it.
+    With ``inject``: ``transfer (*systems, rows, columns)`` S from drivers to column currents, and
+    ``admittance (*systems, rows, rows)`` S from drivers to the currents that they deliver.
+    With ``keep`` what ``drive`` needs is kept, with ``series`` too what ``solve`` needs.
     """
 
     def __init__(
         self,
         conductance: torch.Tensor,
-        wires: Wires,
+        wires: Wires | Segments,
         *,
         inject: bool = False,
         keep: bool = True,
-        keep_lines: bool = False,
+        series: bool = True,
     ) -> None:
-        # the dense blocks are as wide as a row: lay the shorter side along it (reciprocity)
-        self._turned = conductance.shape[-1] > conductance.shape[-2]
-        if self._turned:
-            conductance = _turn(conductance)
-            wires = Wires(row=wires.column, column=wires.row, source=wires.sense, sense=wires.source)
-        self._wires = wires
-        self._lines = WordLines.scan(conductance, wires)
-        rows = range(conductance.shape[-2])
-        blocks = [self._lines.admittance(row) for row in rows] if keep_lines else []
-        self._blocks = torch.stack(blocks, -3) if keep_lines else None
-        del blocks
-        self._passed: list[torch.Tensor] = []  # A' of every row
-        self._last: torch.Tensor | None = None  # (I + sense A)^-1 of the whole network
-        self.transfer: torch.Tensor | None = None
-        self._sweep(inject=inject, keep=keep)
+        rows, columns = conductance.shape[-2:]
+        segments = wires.spread(rows, columns, like=conductance) if isinstance(wires, Wires) else wires
+        self._segments = segments
+        # leaves tile the plane: further rows above and columns to the right, with nothing in them
+        self._more = (-rows % LEAF[0], -columns % LEAF[1])
+        cells = [self._padded(part).flip(-2) for part in (conductance, segments.word, segments.bit)]
+        self._leaf = Leaf(*cells, keep=keep, series=keep and series)
+        self._keep = keep
+        self._stages: list[Round | Trim] = []
+        outer = {"left", "bottom"} if inject else set()
+        outer |= {"right"} if segments.word_far is not None else set()
+        outer |= {"top"} if segments.bit_far is not None else set()
+        whole = self._join_all(_SIDES - outer)
+        self._ports = whole.sides.count
+        self._far = _FarEnds(whole, segments, self._more) if outer & {"right", "top"} else None
+        self._matrices = self._read_matrices(whole) if inject else None
 
-    def _line(self, row: int) -> torch.Tensor:
-        return self._lines.admittance(row) if self._blocks is None else self._blocks[..., row, :, :]
+    def _padded(self, cells: torch.Tensor) -> torch.Tensor:
+        rows, columns = self._more
+        return pad(cells, (0, columns, rows, 0)) if rows or columns else cells
 
-    def _through_lines(self, volts: torch.Tensor) -> torch.Tensor:
-        """``Y`` of every row times the voltages ``(*systems, rows, batch, columns)``, A."""
-        if self._blocks is not None:
-            return volts @ self._blocks
-        parts = [volts[..., row, :, :] @ self._line(row) for row in range(volts.shape[-3])]
-        return torch.stack(parts, -3)
+    def _cut(self, cells: torch.Tensor) -> torch.Tensor:
+        """Undo ``_padded``."""
+        rows, columns = self._more
+        return cells[..., rows:, : cells.shape[-1] - columns]
 
-    def _segment(self, row: int) -> float:
-        rows = self._lines.conductance.shape[-2]
-        return self._wires.column if row + 1 < rows else float(self._wires.sense or 0.0)
+    def _join_all(self, loose: frozenset[str]) -> Block:
+        """Join until one block is left; ``loose`` sides of the tile have nothing connected."""
+        blocks = [[self._leaf.take_block()]]
+        rows, columns = total = blocks[0][0].matrix.shape[-4:-2]
+        while True:
+            blocks, trim = trim_border(blocks, loose)
+            self._stages += [trim] * self._keep
+            if rows == columns == 1:
+                break
+            height, width = LEAF[0] * total[0] / rows, LEAF[1] * total[1] / columns
+            word = rows == 1 or (columns > 1 and width <= height)
+            blocks, joined = join_round(blocks, word=word, keep=self._keep)
+            self._stages += [joined] * self._keep
+            rows = sum(line[0].matrix.shape[-4] for line in blocks)
+            columns = sum(block.matrix.shape[-3] for block in blocks[0])
+        whole = blocks[0][0]
+        return Block(matrix=whole.matrix[..., 0, 0, :, :], sides=whole.sides)
 
     @property
-    def _grounded(self) -> bool:
-        return not (self._wires.column or self._wires.sense)
+    def transfer(self) -> torch.Tensor:
+        assert self._matrices is not None, "factored with inject=False"
+        return self._matrices[0]
 
-    def _sweep(self, *, inject: bool, keep: bool) -> None:
-        """Go down the rows; see the module's text for the recursion."""
-        lines = self._lines
-        rows, columns = lines.conductance.shape[-2:]
-        if self._grounded:
-            self.transfer = self._turn_back(lines.injection) if inject else None
-            return
-        identity = torch.eye(columns, dtype=lines.conductance.dtype, device=lines.conductance.device)
-        passed = torch.zeros_like(identity)
-        injected = lines.injection[..., :0, :].mT  # (*systems, columns, 0)
-        for row in range(rows):
-            above = passed + self._line(row)
-            if inject:
-                injected = torch.cat([injected, lines.injection[..., row, :, None]], -1)
-            ohm = self._segment(row)
-            last = keep and row + 1 == rows
-            right = torch.cat([above, injected, *([identity.expand_as(above)] if last else [])], -1)
-            if ohm:
-                right = torch.linalg.solve_ex(identity + ohm * above, right).result
-            passed, injected = right[..., :columns], right[..., columns : columns + injected.shape[-1]]
-            if keep:
-                self._passed.append(passed.contiguous())
-            if last:
-                self._last = right[..., -columns:]
-        self.transfer = self._turn_back(injected.mT) if inject else None
+    @property
+    def admittance(self) -> torch.Tensor:
+        assert self._matrices is not None, "factored with inject=False"
+        return self._matrices[1]
 
-    def _turn_back(self, cells: torch.Tensor) -> torch.Tensor:
-        return _turn(cells) if self._turned else cells
+    def _read_matrices(self, whole: Block) -> tuple[torch.Tensor, torch.Tensor]:
+        """Drivers at 1 V each, sense nodes at 0 V; ports count upwards on the left, leftwards below."""
+        h, sides = whole.matrix, whole.sides
+        left, bottom = sides.span("left"), sides.span("bottom")
+        transfer = -h[..., bottom, left].mT
+        admittance = h[..., left, left]
+        if self._far is not None:
+            leaving = self._far.leaving_per_volt
+            transfer = transfer - (h[..., bottom, self._far.ports] @ leaving).mT
+            admittance = admittance + h[..., left, self._far.ports] @ leaving
+            if sides.top:
+                transfer = transfer + leaving[..., : sides.top, :].mT.flip(-1)
+            if sides.right:
+                admittance = admittance - leaving[..., sides.top :, :].flip(-2)
+        rows, _ = self._more
+        return self._cut(transfer.flip(-1, -2)), admittance.flip(-1, -2)[..., rows:, rows:]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are kept for ``solve``."""
+        return self._leaf.nbytes + sum(stage.nbytes for stage in self._stages)
 
     def solve(self, drops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Voltages V and currents A of the cells, both ``(*systems, batch, rows, columns)``.
 
-        drops: h, V, the same shape: the voltage in series with each cell. A batch of input
-        vectors v is ``h = v[..., None]``; the voltages e satisfy
-        ``e + (g e) R_word + R_bit (g e) = h``.
+        drops: h, V, the same shape: the voltage in series with each cell. The voltages e satisfy
+        ``e + drop(g e) = h``, where drop is what the wires take from each cell.
         """
-        h = self._turn_back(drops).transpose(-3, -2)  # (*systems, rows, batch, columns)
-        columns = self._lines.conductance.shape[-1]
-        bit = torch.zeros_like(h) if self._grounded else self._bit_voltages(h)
-        current = self._through_lines(h - bit)
-        resistance = line_resistance(columns, self._wires.row, float(self._wires.source or 0.0), like=h)
-        voltage = h - bit - current @ resistance
-        back = (self._turn_back(part.transpose(-3, -2)) for part in (voltage, current))
-        return next(back), next(back)
+        h = self._padded(drops).flip(-2).movedim(-3, -1)  # (*systems, rows, columns, batch)
+        grid: Grid = [[self._leaf.outputs(h)]]
+        known = []
+        for stage in self._stages:
+            grid, insides = stage.up(grid)
+            known.append(insides)
+        ports = grid[0][0][..., 0, 0, :, :]
+        inputs = torch.zeros_like(ports)
+        if self._far is not None:
+            inputs[..., self._far.ports, :] = self._far.leaving(ports[..., self._far.ports, :])
+        return self._descend(inputs, known, h, drops)
 
-    def _bit_voltages(self, h: torch.Tensor) -> torch.Tensor:
-        """Down the rows with the currents, up the rows with the voltages."""
-        assert self._last is not None, "factored with keep=False"
-        rows = h.shape[-3]
-        injected = self._through_lines(h)
-        above = torch.zeros_like(h[..., 0, :, :])
-        flows = []  # into the segment below each row, were its lower end at 0 V
-        for row in range(rows):
-            above = above + injected[..., row, :, :]
-            if row + 1 < rows:
-                # (I + r A)^-1 = I - r A'; between rows r A is small enough for this difference
-                above = above - self._segment(row) * (above @ self._passed[row])
-            else:
-                above = above @ self._last
-            flows.append(above)
-        below = flows[-1] * self._segment(rows - 1)
-        voltages = [below]
-        for row in reversed(range(rows - 1)):
-            flow = flows[row] - below @ self._passed[row]
-            below = below + self._segment(row) * flow
-            voltages.append(below)
-        return torch.stack(voltages[::-1], -3)
+    def drive(self, voltages: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same for drivers at ``voltages (*systems, batch, rows)`` V; half the work."""
+        assert self._matrices is not None, "factored with inject=False"
+        left = pad(voltages, (self._more[0], 0)).flip(-1).mT  # (*systems, drivers upwards, batch)
+        inputs = left.new_zeros(*left.shape[:-2], self._ports, left.shape[-1])
+        inputs[..., : left.shape[-2], :] = left
+        if self._far is not None:
+            inputs[..., self._far.ports, :] = self._far.leaving_per_volt @ left
+        return self._descend(inputs, [None] * len(self._stages), None, voltages.unsqueeze(-1))
+
+    def _descend(
+        self, inputs: torch.Tensor, known: list, series: torch.Tensor | None, drops: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """From the inputs of the tile ``(*systems, ports, batch)`` down to the cells."""
+        assert self._keep, "factored with keep=False"
+        grid = [[inputs[..., None, None, :, :]]]
+        for stage, insides in zip(reversed(self._stages), reversed(known), strict=True):
+            grid = stage.down(grid, insides)
+        current = self._leaf.currents(grid[0][0], series)
+        current = self._cut(current.movedim(-1, -3).flip(-2))
+        return drops - self._segments.drop(current), current
 
 
-def _turn(cells: torch.Tensor) -> torch.Tensor:
-    """Exchange word and bit lines: mirror the last two axes along the anti-diagonal."""
-    return cells.flip(-1, -2).mT
+class _FarEnds:
+    """Far ends of the lines through their resistances to the drivers and to 0 V."""
+
+    def __init__(self, whole: Block, segments: Segments, more: tuple[int, int]) -> None:
+        """Ports of ``whole``: those at the top come before those on the right."""
+        h, sides = whole.matrix, whole.sides
+        self.ports = slice(sides.left, sides.left + sides.top + sides.right)
+        ends = []
+        if segments.bit_far is not None:
+            ends += [[pad(part, (0, more[1])) for part in (segments.bit_far, segments.bit.sum(-2))]]
+        if segments.word_far is not None:
+            ends += [[pad(part, (more[0], 0)) for part in (segments.word_far, segments.word.sum(-1))]]
+        lead = torch.broadcast_shapes(*(part.shape[:-1] for pair in ends for part in pair))
+        pairs = zip(*ends, strict=True)
+        ohm, along = (torch.cat([part.expand(*lead, -1) for part in parts], -1) for parts in pairs)
+        # a line without any resistance is at one voltage anyway: its far end stays open
+        self._open = ((ohm + along) == 0)[..., None]
+        system = torch.diag_embed(ohm + self._open[..., 0].to(ohm)) - h[..., self.ports, self.ports]
+        self._inverse = torch.linalg.inv_ex(system).inverse
+        drives = h[..., self.ports, sides.span("left")]
+        if sides.left and segments.word_far is not None:
+            driver = torch.eye(sides.left, dtype=h.dtype, device=h.device).flip(-1)
+            drives = torch.cat([drives[..., : sides.top, :], drives[..., sides.top :, :] - driver], -2)
+        self.leaving_per_volt = self.leaving(drives)  # (*systems, far ports, drivers upwards)
+
+    def leaving(self, volts: torch.Tensor) -> torch.Tensor:
+        """Currents out of the far ends, for the voltages that open ends would have over their drivers."""
+        return self._inverse @ torch.where(self._open, 0.0, volts)

@@ -11,11 +11,14 @@ import torch
 from cosim.arrays import Array, Conductance, Currents, Voltages, as_tensor, check_positive
 from cosim.crossbar import Solution, Status, Tile, Wires
 from cosim.errors import SpecError
+from cosim.nodes import Nodes
 from cosim.solvers.elimination import Elimination
+from cosim.wires import Segments
 
 __all__ = ["LinearNetwork", "solve_ideal", "solve_linear"]
 
-DEFAULT_MEMORY = 1 << 30  # bytes of factors held at once
+DEFAULT_MEMORY = 2 << 30  # bytes: enough for one float64 tile of 1024x1024 with its check
+_VECTOR_CELLS = 1 << 22  # cells of all vectors whose currents are computed at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class LinearNetwork:
     """Tiles of linear cells in their wires, reduced to one matrix per tile.
 
     transfer: G_eff, ``(*tiles, rows, columns)`` S: the currents are ``voltages @ transfer``.
+    admittance: ``(*tiles, rows, rows)`` S, symmetric: the drivers deliver ``voltages @ admittance``.
     relative_residual: ``(*tiles,)``, KCL residual over the largest current for one random input
     vector per tile (node voltages and ``transfer`` against the cell law); None if not checked.
 
@@ -32,87 +36,136 @@ class LinearNetwork:
     """
 
     transfer: Conductance
+    admittance: torch.Tensor
     relative_residual: torch.Tensor | None
 
     @classmethod
     def factor(
         cls, conductance: Array, wires: Wires, *, check: bool = True, memory: int = DEFAULT_MEMORY
     ) -> LinearNetwork:
-        """G_eff of cells ``(*tiles, rows, columns)`` S; differentiable in the conductances.
+        """G_eff of cells ``(*tiles, rows, columns)`` S; differentiable in conductances and resistances.
 
-        ``memory`` (bytes) bounds the factors that the check holds: tiles are taken in chunks.
-        Raises SpecError for a conductance below 0 or not finite, and for a tile whose factors
-        exceed ``memory`` (``check=False`` needs none).
+        ``memory`` (bytes) bounds what is held while factoring: tiles go in chunks that fit. A graph
+        for gradients comes on top. A cell of 0 S is open; a shorted one may have 1e9 S and is exact.
+        Raises SpecError for a conductance below 0 or not finite, for wires that do not fit, and for a
+        tile that exceeds ``memory`` on its own.
         """
         cells = check_positive(as_tensor(conductance, "conductance"), "conductance", zero=True)
         if cells.ndim < 2 or 0 in cells.shape:
             raise SpecError(f"conductance of shape {tuple(cells.shape)} is not (*tiles, rows, columns)")
-        if wires.ideal:
-            return cls(transfer=cells, relative_residual=cells.new_zeros(cells.shape[:-2]) if check else None)
-        tiles = cells.reshape(-1, *cells.shape[-2:])
-        parts = [_factor_tiles(part, wires, check) for part in tiles.split(_chunk(cells, memory, check))]
-        transfer = torch.cat([part for part, _ in parts]).reshape(cells.shape)
-        residual = [part for _, part in parts if part is not None]
-        return cls(
-            transfer=transfer,
-            relative_residual=torch.cat(residual).reshape(cells.shape[:-2]) if residual else None,
-        )
+        return _factor(cells, wires, check, memory)[0]
 
     def currents(self, voltages: Voltages) -> Currents:
         """``(*tiles, batch, rows)`` V to ``(*tiles, batch, columns)`` A."""
         return voltages @ self.transfer
 
+    def source_power(self, voltages: Voltages) -> torch.Tensor:
+        """What the drivers deliver, ``(*tiles, batch)`` W: all that cells and wires dissipate."""
+        return ((voltages @ self.admittance) * voltages).sum(-1)
 
-def _chunk(cells: torch.Tensor, memory: int, check: bool) -> int:
-    """Tiles to factor at once."""
+
+def _factor(
+    cells: torch.Tensor, wires: Wires, check: bool, memory: int, voltages: torch.Tensor | None = None
+) -> tuple[LinearNetwork, torch.Tensor | None]:
+    """The matrices of all tiles; with ``voltages (*tiles, batch, rows)`` also the currents of all cells."""
+    lead = cells.shape[:-2]
     rows, columns = cells.shape[-2:]
-    short = min(rows, columns)
-    # working blocks of one tile; the check keeps one block per line on top
-    blocks = 8 + (max(rows, columns) if check else 0)
-    need = cells.element_size() * short * (short * blocks + 8 * max(rows, columns))
+    if wires.ideal:
+        residual = cells.new_zeros(lead) if check else None
+        network = LinearNetwork(
+            transfer=cells, admittance=torch.diag_embed(cells.sum(-1)), relative_residual=residual
+        )
+        return network, None if voltages is None else cells.unsqueeze(-3) * voltages.unsqueeze(-1)
+    segments = wires.spread(rows, columns, like=cells).tiles(lead)
+    flat = cells.reshape(-1, rows, columns)
+    inputs = None
+    if voltages is not None:
+        inputs = voltages.expand(*lead, *voltages.shape[-2:]).reshape(-1, *voltages.shape[-2:])
+    step = _chunk(cells, memory, check or inputs is not None)
+    parts = []
+    for first in range(0, len(flat), step):
+        part = slice(first, first + step)
+        vectors = None if inputs is None else inputs[part]
+        parts.append(_factor_tiles(flat[part], segments.pick(part), check, vectors))
+    joined = [None if pieces[0] is None else torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+    transfer, admittance, residual, current = (
+        None if piece is None else piece.reshape((*lead, *piece.shape[1:])) for piece in joined
+    )
+    assert transfer is not None
+    assert admittance is not None
+    network = LinearNetwork(transfer=transfer, admittance=admittance, relative_residual=residual)
+    return network, current
+
+
+def _chunk(cells: torch.Tensor, memory: int, keep: bool) -> int:
+    """Tiles to factor at once."""
+    need = _chunk_bytes(cells, keep=keep)
     if need > memory:
-        hint = "raise memory= or pass check=False" if check else "raise memory="
-        raise SpecError(f"a {rows}x{columns} tile needs {need} bytes of factors, memory={memory}: {hint}")
+        rows, columns = cells.shape[-2:]
+        raise SpecError(f"a {rows}x{columns} tile needs {need} bytes, memory={memory}: raise memory=")
     return memory // need
 
 
-def _factor_tiles(cells: torch.Tensor, wires: Wires, check: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-    network = Elimination(cells, wires, inject=True, keep=check)
-    assert network.transfer is not None
-    if not check:
-        return network.transfer, None
-    with torch.no_grad():
-        return network.transfer, _relative_residual(cells, network)
+def _chunk_bytes(cells: torch.Tensor, *, keep: bool) -> int:
+    """Bytes for one tile; the factors were measured: what the last rounds work on, what each keeps."""
+    rows, columns = cells.shape[-2:]
+    numbers = 6.5 * (2 * (rows + columns)) ** 2
+    if keep:
+        numbers += 12 * rows * columns * max(2.0, math.log2(max(rows, columns)))
+    return int(cells.element_size() * numbers)
+
+
+def _factor_tiles(
+    cells: torch.Tensor, segments: Segments, check: bool, voltages: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    keep = check or voltages is not None
+    network = Elimination(cells, segments, inject=True, keep=keep, series=False)
+    residual = current = None
+    if check:
+        with torch.no_grad():
+            residual = _relative_residual(cells, network)
+    if voltages is not None:
+        step = max(1, _VECTOR_CELLS // cells.numel())
+        current = torch.cat([network.drive(part)[1] for part in voltages.split(step, 1)], 1)
+    return network.transfer, network.admittance, residual, current
 
 
 def _relative_residual(cells: torch.Tensor, network: Elimination) -> torch.Tensor:
     """Worst KCL error of a random vector, over the largest column current; ``(tiles,)``."""
     generator = torch.Generator().manual_seed(0)
     probe = torch.rand(cells.shape[-2], generator=generator, dtype=torch.float64).to(cells)
-    drops = probe[:, None].expand(cells.shape)[:, None]
-    voltage, current = (part[:, 0] for part in network.solve(drops))
+    voltage, current = (part[:, 0] for part in network.drive(probe.expand(len(cells), 1, -1)))
     nodes = (cells * voltage - current).abs().flatten(1).amax(1)
     columns = current.sum(-2)
     largest = columns.abs().amax(1)
-    assert network.transfer is not None
     terminals = (probe @ network.transfer - columns).abs().amax(1)
     return torch.where(largest > 0, torch.maximum(nodes, terminals) / largest, torch.zeros_like(largest))
 
 
 def solve_linear(
-    tile: Tile, voltages: Array, *, check: bool = True, memory: int = DEFAULT_MEMORY
+    tile: Tile,
+    voltages: Array,
+    *,
+    nodes: bool = False,
+    check: bool = True,
+    memory: int = DEFAULT_MEMORY,
 ) -> Solution:
     """Cells replaced by their chord conductance at ``v_read``, the wire network exact.
 
+    nodes: also give ``solution.nodes``, voltages and currents inside the tile, and ``solution.power``.
     check: compute the KCL residual of a random vector per tile; a tile beyond the square root of
-    the rounding error is marked in ``status``. memory: bytes of factors held at once.
+    the rounding error is marked in ``status``. memory: bytes allowed while factoring.
     """
     tensor = tile.check_voltages(voltages)
     start = time.perf_counter()
-    network = LinearNetwork.factor(tile.conductance, tile.wires, check=check, memory=memory)
+    cells, tensor = _same_dtype(tile.conductance, tensor)
+    check_positive(cells, "conductance", zero=True)
+    if nodes:
+        network, inside = _with_nodes(cells, tile.wires, tensor, check, memory)
+    else:
+        network, inside = LinearNetwork.factor(cells, tile.wires, check=check, memory=memory), None
     setup = time.perf_counter() - start
-    transfer, tensor = _same_dtype(network.transfer, tensor)
-    currents = tensor @ transfer
+    currents = network.currents(tensor)
     status = _status(currents)
     stats: dict[str, object] = {"setup_seconds": setup}
     if network.relative_residual is not None:
@@ -121,7 +174,24 @@ def solve_linear(
         wrong = (~(residual <= limit))[..., None] & (status == int(Status.SOLVED))
         status = torch.where(wrong, int(Status.SINGULAR), status)
         stats["relative_residual"] = residual
-    return Solution(currents=currents, status=status, engine="linear", stats=stats)
+    return Solution(currents=currents, status=status, engine="linear", stats=stats, nodes=inside)
+
+
+def _with_nodes(
+    cells: torch.Tensor, wires: Wires, voltages: torch.Tensor, check: bool, memory: int
+) -> tuple[LinearNetwork, Nodes]:
+    """Leading axes that only the voltages have are vectors of the same tile."""
+    lead = torch.broadcast_shapes(cells.shape[:-2], voltages.shape[:-2])
+    own = cells.shape[:-2]
+    more = len(lead) - len(own)
+    inputs = voltages.expand(*lead, *voltages.shape[-2:])
+    flat = inputs.movedim(tuple(range(more)), tuple(range(-2 - more, -2))).flatten(-2 - more, -2)
+    network, current = _factor(cells.expand(*lead[more:], *cells.shape[-2:]), wires, check, memory, flat)
+    assert current is not None
+    batch = (*lead[:more], voltages.shape[-2])
+    current = current.unflatten(-3, batch).movedim(tuple(range(-3 - more, -3)), tuple(range(more)))
+    segments = wires.spread(*cells.shape[-2:], like=cells)
+    return network, Nodes.of(segments, inputs, current)
 
 
 def solve_ideal(tile: Tile, voltages: Array) -> Solution:

@@ -56,6 +56,7 @@ __all__ = [
 
 LIBRARY = "device.osdi"
 _CARD = "cell"
+_RESISTANCES = ("row", "column", "source", "sense", "source_far", "sense_far")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,31 +79,29 @@ def lower_tile(tile: Tile, index: tuple[int, ...] = ()) -> TileCircuit:
     rows, columns = tile.rows, tile.columns
     own = index[len(index) - len(tile.shape) + 2 :]  # voltages may have further leading axes
     index = tuple(0 if size == 1 else k for k, size in zip(own, tile.shape, strict=False))
-    word, bit = _nodes(rows, columns, tile.wires)
+    lines = _Lines.of(tile, index)
     cells = _cell_parameters(tile, index)
     elements: list[Element] = []
     for i in range(rows):
-        elements += _wire(f"Rsource{i}", f"r{i}", word[i][0], "source")
-        for j in range(columns - 1):
-            elements += _wire(f"Rw{i}_{j}", word[i][j], word[i][j + 1], "row")
+        elements += lines.word_wires(i)
         elements += [
             DeviceInstance(
-                name=f"N{i}_{j}", nodes=(word[i][j], bit[i][j]), model=_CARD, parameters=parameters
+                name=f"N{i}_{j}",
+                nodes=(lines.word[i][j], lines.bit[i][j]),
+                model=_CARD,
+                parameters=parameters,
             )
             for j, parameters in enumerate(cells[i])
         ]
-        for j in range(columns if i < rows - 1 else 0):
-            elements += _wire(f"Rb{i}_{j}", bit[i][j], bit[i + 1][j], "column")
-    for j in range(columns):
-        elements += _wire(f"Rsense{j}", bit[-1][j], f"c{j}", "sense")
-    wires = ((name, getattr(tile.wires, name)) for name in ("row", "column", "source", "sense"))
+        elements += lines.bit_wires(i)
+    parameters = ((name, getattr(tile.wires, name)) for name in _RESISTANCES)
     device = tile.device
     return TileCircuit(
         subcircuit=Subcircuit(
             name="tile",
             ports=tuple(_ports(rows, columns)),
             elements=tuple(elements),
-            parameters=tuple((name, ohm) for name, ohm in wires if ohm > 0),
+            parameters=tuple((name, ohm) for name, ohm in parameters if isinstance(ohm, float) and ohm > 0),
         ),
         card=ModelCard(name=_CARD, module=device.name, parameters=_shared_parameters(tile)),
         rows=rows,
@@ -115,19 +114,93 @@ def lower_tile(tile: Tile, index: tuple[int, ...] = ()) -> TileCircuit:
     )
 
 
-def _nodes(rows: int, columns: int, wires: Wires) -> tuple[list[list[str]], list[list[str]]]:
-    """Names of the word and the bit line node of every cell, after merging."""
-    word, bit = [], []
-    for i in range(rows):
-        first = f"w{i}_0" if wires.source else f"r{i}"
-        word.append([first, *(f"w{i}_{j}" if wires.row else first for j in range(1, columns))])
-        last = (f"b{rows - 1}_{j}" if wires.sense else f"c{j}" for j in range(columns))
-        bit.append([f"b{i}_{j}" if wires.column and i < rows - 1 else end for j, end in enumerate(last)])
-    return word, bit
+@dataclass(frozen=True, kw_only=True)
+class _Lines:
+    """The lines of one tile: node names ``[row][column]`` after merging, and their resistances, ohm.
+
+    A resistance given as a number is a parameter of the subcircuit, one of a tensor a literal.
+    """
+
+    wires: Wires
+    word: list[list[str]]
+    bit: list[list[str]]
+    word_ohm: list[list[float]]
+    bit_ohm: list[list[float]]
+    word_far: list[float] | None
+    bit_far: list[float] | None
+
+    @classmethod
+    def of(cls, tile: Tile, index: tuple[int, ...]) -> _Lines:
+        rows, columns = tile.rows, tile.columns
+        segments = tile.wires.spread(rows, columns)
+
+        def pick(part: torch.Tensor | None, axes: int) -> list | None:
+            if part is None:
+                return None
+            own = part.shape[part.ndim - axes :]
+            return part.expand(*tile.shape[:-2], *own)[index].detach().to("cpu").tolist()
+
+        word_ohm, bit_ohm = pick(segments.word, 2), pick(segments.bit, 2)
+        assert word_ohm is not None
+        assert bit_ohm is not None
+        word_far, bit_far = pick(segments.word_far, 1), pick(segments.bit_far, 1)
+        word, columns_up = [], []
+        for i in range(rows):
+            names = [f"w{i}_{j}" for j in range(columns)]
+            word.append(_merged(f"r{i}", names, word_ohm[i], None if word_far is None else word_far[i]))
+        for j in range(columns):
+            names = [f"b{i}_{j}" for i in reversed(range(rows))]
+            ohms = [bit_ohm[i][j] for i in reversed(range(rows))]
+            columns_up.append(_merged(f"c{j}", names, ohms, None if bit_far is None else bit_far[j]))
+        bit = [list(line) for line in zip(*(names[::-1] for names in columns_up), strict=True)]
+        return cls(
+            wires=tile.wires,
+            word=word,
+            bit=bit,
+            word_ohm=word_ohm,
+            bit_ohm=bit_ohm,
+            word_far=word_far,
+            bit_far=bit_far,
+        )
+
+    def word_wires(self, i: int) -> Iterator[Resistor]:
+        """Resistors of word line i."""
+        nodes, ohms = self.word[i], self.word_ohm[i]
+        yield from self._wire(f"Rsource{i}", f"r{i}", nodes[0], "source", ohms[0])
+        for j in range(len(nodes) - 1):
+            yield from self._wire(f"Rw{i}_{j}", nodes[j], nodes[j + 1], "row", ohms[j + 1])
+        if self.word_far is not None:
+            yield from self._wire(f"Rsourcefar{i}", nodes[-1], f"r{i}", "source_far", self.word_far[i])
+
+    def bit_wires(self, i: int) -> Iterator[Resistor]:
+        """Resistors of all bit lines below row i; of the first row also those at the far ends."""
+        for j, node in enumerate(self.bit[i]):
+            if i == 0 and self.bit_far is not None:
+                yield from self._wire(f"Rsensefar{j}", node, f"c{j}", "sense_far", self.bit_far[j])
+        for j, node in enumerate(self.bit[i]):
+            if i + 1 < len(self.bit):
+                yield from self._wire(f"Rb{i}_{j}", node, self.bit[i + 1][j], "column", self.bit_ohm[i][j])
+            else:
+                yield from self._wire(f"Rsense{j}", node, f"c{j}", "sense", self.bit_ohm[i][j])
+
+    def _wire(self, name: str, p: str, n: str, parameter: str, ohm: float) -> Iterator[Resistor]:
+        if p != n:
+            number = isinstance(getattr(self.wires, parameter), float)
+            yield Resistor(name=name, p=p, n=n, ohm=parameter if number else ohm)
 
 
-def _wire(name: str, p: str, n: str, parameter: str) -> tuple[Resistor, ...]:
-    return () if p == n else (Resistor(name=name, p=p, n=n, ohm=parameter),)
+def _merged(port: str, names: list[str], ohms: list[float], far: float | None) -> list[str]:
+    """Names of the nodes of a line from its port on, one name for nodes with 0 ohm between them."""
+    nodes = []
+    for name, ohm in zip(names, ohms, strict=True):
+        before = nodes[-1] if nodes else port
+        nodes.append(name if ohm else before)
+    if far == 0:
+        last = len(nodes) - 1
+        while last > 0 and not ohms[last]:
+            last -= 1
+        nodes[last:] = [port] * (len(nodes) - last)
+    return nodes
 
 
 def _ports(rows: int, columns: int) -> Iterator[str]:

@@ -3,6 +3,9 @@
 Shares no code with cosim. Word line i is driven at column 0 through ``source`` ohm, then ``row`` ohm
 per segment; bit line j ends below the last row through ``sense`` ohm into 0 V, ``column`` ohm per
 segment; far ends are open; a resistance of 0 makes its two nodes one. Cell (i, j): p on the word line.
+Each resistance is a number or an array: source (rows, 1), row (rows, columns - 1), column (rows - 1,
+columns), sense (1, columns), or what broadcasts to it. With ``source_far``, ``sense_far`` the other
+end of every line has a resistance too, to the same driver, to a sense node of its own.
 """
 
 from __future__ import annotations
@@ -36,29 +39,36 @@ class Nodal:
 class _Network:
     """Node numbers after merging, and the wire branches, of one tile."""
 
-    def __init__(self, rows, columns, *, row, column, source, sense):
+    def __init__(self, rows, columns, *, row, column, source, sense, source_far=None, sense_far=None):
         cells = rows * columns
         grid = np.arange(cells).reshape(rows, columns)
         word, bit = grid, grid + cells
         drive = 2 * cells + np.arange(rows)
         ground = 2 * cells + rows + np.arange(columns)  # one sense node per column, each at 0 V
-        wires = [(drive, word[:, 0], source), (word[:, :-1].ravel(), word[:, 1:].ravel(), row)]
-        wires += [(bit[:-1].ravel(), bit[1:].ravel(), column), (bit[-1], ground, sense)]
+        beyond = ground + columns  # the sense nodes of the far ends
+        wires = [(drive[:, None], word[:, :1], source), (word[:, :-1], word[:, 1:], row)]
+        wires += [(bit[:-1], bit[1:], column), (bit[-1:], ground[None], sense)]
+        if source_far is not None:
+            wires.append((drive[:, None], word[:, -1:], source_far))
+        if sense_far is not None:
+            wires.append((bit[:1], beyond[None], sense_far))
+        start, end = (np.concatenate([part[n].ravel() for part in wires]) for n in range(2))
+        ohm = np.concatenate([np.broadcast_to(np.asarray(r, float), a.shape).ravel() for a, _, r in wires])
 
-        total = 2 * cells + rows + columns
-        merged = [(a, b) for a, b, ohm in wires if ohm == 0]
-        start = np.concatenate([a for a, _ in merged]) if merged else np.zeros(0, int)
-        end = np.concatenate([b for _, b in merged]) if merged else np.zeros(0, int)
-        link = sp.coo_matrix((np.ones(len(start)), (start, end)), (total, total))
+        total = 2 * cells + rows + 2 * columns
+        merged = ohm == 0
+        link = sp.coo_matrix((np.ones(merged.sum()), (start[merged], end[merged])), (total, total))
         self.count, label = sp.csgraph.connected_components(link, directed=False)
         self.word, self.bit = label[word].ravel(), label[bit].ravel()
-        self.drive, self.ground = label[drive], label[ground]
-        kept = [(label[a], label[b], np.full(len(a), 1 / ohm)) for a, b, ohm in wires if ohm != 0]
-        kept = kept or [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
-        self.a, self.b, self.g = (np.concatenate([part[n] for part in kept]) for n in range(3))
+        self.drive, self.ground, self.beyond = label[drive], label[ground], label[beyond]
+        self.a, self.b, self.g = label[start[~merged]], label[end[~merged]], 1 / ohm[~merged]
         known = np.zeros(self.count, bool)
-        known[self.drive] = known[self.ground] = True
+        known[self.drive] = known[self.ground] = known[self.beyond] = True
         self.free = np.flatnonzero(~known)
+
+    def sensed(self, flow) -> np.ndarray:
+        """What leaves the sense nodes of each column, both ends; a node that is both ends counts once."""
+        return flow[self.ground] + np.where(self.beyond != self.ground, flow[self.beyond].T, 0).T
 
     def laplacian(self, a, b, g) -> sp.csr_matrix:
         """Symmetric nodal matrix of branches a-b with conductance g."""
@@ -85,6 +95,8 @@ def nodal_solve(
     column: float,
     source: float | None = None,
     sense: float | None = None,
+    source_far: float | None = None,
+    sense_far: float | None = None,
     max_iterations: int = 200,
 ) -> Nodal:
     """Newton on the nodal equations, one vector at a time, halving steps that raise the residual.
@@ -95,7 +107,8 @@ def nodal_solve(
     rows, columns = shape
     source = row if source is None else source
     sense = column if sense is None else sense
-    net = _Network(rows, columns, row=row, column=column, source=source, sense=sense)
+    ohm = {"row": row, "column": column, "source": source, "sense": sense}
+    net = _Network(rows, columns, **ohm, source_far=source_far, sense_far=sense_far)
     wires = net.laplacian(net.a, net.b, net.g)
 
     def residual(v):
@@ -111,7 +124,7 @@ def nodal_solve(
         v[net.drive] = vector
         iterations = _newton(v, net, wires, residual, max_iterations)
         f, _ = residual(v)  # the current that leaves each node into the network
-        solved.append((-f[net.ground], f[net.drive], v[net.word], v[net.bit], iterations))
+        solved.append((-net.sensed(f), f[net.drive], v[net.word], v[net.bit], iterations))
     currents, drives, word, bit, iterations = (np.array(part) for part in zip(*solved, strict=True))
     return Nodal(currents, drives, word.reshape(-1, *shape), bit.reshape(-1, *shape), iterations)
 
@@ -136,7 +149,9 @@ def _newton(v, net, wires, residual, max_iterations) -> int:
     raise RuntimeError(f"nodal reference: no convergence in {max_iterations} iterations")
 
 
-def dense_solve(conductance, voltages, row, column, source=None, sense=None) -> Nodal:
+def dense_solve(
+    conductance, voltages, row, column, source=None, sense=None, source_far=None, sense_far=None
+) -> Nodal:
     """Linear cells: ``nodal_solve`` with i = g u, which Newton ends in one or two steps."""
     g = np.asarray(conductance, float)
     return nodal_solve(
@@ -147,17 +162,22 @@ def dense_solve(conductance, voltages, row, column, source=None, sense=None) -> 
         column=column,
         source=source,
         sense=sense,
+        source_far=source_far,
+        sense_far=sense_far,
     )
 
 
-def dense_currents(conductance, voltages, row, column, source=None, sense=None) -> np.ndarray:
+def dense_currents(
+    conductance, voltages, row, column, source=None, sense=None, source_far=None, sense_far=None
+) -> np.ndarray:
     """Linear cells (rows, columns) S, voltages (batch, rows) V -> currents (batch, columns) A."""
     g = np.asarray(conductance, float)
     v = np.atleast_2d(np.asarray(voltages, float))
     rows, columns = g.shape
     source = row if source is None else source
     sense = column if sense is None else sense
-    net = _Network(rows, columns, row=row, column=column, source=source, sense=sense)
+    ohm = {"row": row, "column": column, "source": source, "sense": sense}
+    net = _Network(rows, columns, **ohm, source_far=source_far, sense_far=sense_far)
     full = net.laplacian(net.a, net.b, net.g) + net.laplacian(net.word, net.bit, g.ravel())
     potential = np.zeros((net.count, len(v)))
     potential[net.drive] = v.T
@@ -165,4 +185,4 @@ def dense_currents(conductance, voltages, row, column, source=None, sense=None) 
     potential[net.free] = -_solve(inner, (full @ potential)[net.free])
     # one step of iterative refinement: the truth must be better than what it judges
     potential[net.free] -= _solve(inner, (full @ potential)[net.free])
-    return -(full @ potential)[net.ground].T
+    return -net.sensed(full @ potential).T

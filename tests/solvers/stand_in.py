@@ -31,7 +31,7 @@ class Resistor:
     def current(self, v: Tensor, state: Tensor) -> Tensor:
         return self.current_and_slope(v, state)[0]
 
-    def current_and_slope(self, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def current_and_slope(self, v: Tensor, state: Tensor, parameters: Any = None) -> tuple[Tensor, Tensor]:
         return state * v, state.expand(torch.broadcast_shapes(v.shape, state.shape))
 
     def conductance(self, state: Tensor, v_read: float = 0.1) -> Tensor:
@@ -53,9 +53,9 @@ class Sinh(Resistor):
         self.a = a
         self.digest = f"stand-in-sinh-{a}"
 
-    def current_and_slope(self, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.a * v
-        return state * torch.sinh(x) / self.a, state * torch.cosh(x)
+    def current_and_slope(self, v: Tensor, state: Tensor, parameters: Any = None) -> tuple[Tensor, Tensor]:
+        a = (parameters or {}).get("a", self.a)
+        return state * torch.sinh(a * v) / a, state * torch.cosh(a * v)
 
 
 class Diode(Resistor):
@@ -65,7 +65,7 @@ class Diode(Resistor):
     is_linear = False
     vt = 0.026
 
-    def current_and_slope(self, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def current_and_slope(self, v: Tensor, state: Tensor, parameters: Any = None) -> tuple[Tensor, Tensor]:
         x = v / self.vt
         return state * self.vt * torch.expm1(x), state * torch.exp(x)
 

@@ -1,0 +1,254 @@
+"""The wires of a tile: what a user states, and the same as one resistance per segment.
+
+Word line i is driven at column 0 through ``source`` ohm, bit line j ends below the last row through
+``sense`` ohm into 0 V. With ``source_far`` the same driver also feeds the other end of the word line,
+with ``sense_far`` the bit line also ends above the first row in a node at 0 V.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+
+from cosim.arrays import as_tensor, check_positive
+from cosim.errors import SpecError
+
+__all__ = ["Segments", "Wires"]
+
+Resistance: TypeAlias = float | torch.Tensor
+_NAMES = ("row", "column", "source", "sense", "source_far", "sense_far")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Wires:
+    """Wire resistances of a tile, in ohm; each may be 0 anywhere (the nodes are merged).
+
+    row, column: per segment between neighbouring cells of a word line, of a bit line. A number; or
+    one per line, ``(rows,)`` and ``(columns,)``; or one per segment with the axes of the tile,
+    ``(*tiles, rows, columns - 1)`` and ``(*tiles, rows - 1, columns)``, where an axis of 1 broadcasts.
+    source, sense: from the driver to the first cell, from the last cell to the sense node: a
+    number, ``(*tiles, rows)``, ``(*tiles, columns)``; one segment (of ``row``, ``column``) unless given.
+    source_far, sense_far: the same at the other ends, which are open unless given.
+
+    Tensors may require gradients. Raises SpecError for a value below 0, not finite, or of a wrong shape.
+
+    >>> Wires(row=2.0, column=1.0)
+    Wires(row=2.0, column=1.0, source=2.0, sense=1.0)
+    >>> Wires(row=[2.0, 3.0], source_far=5.0).source
+    tensor([2., 3.], dtype=torch.float64)
+    """
+
+    row: Resistance = 0.0
+    column: Resistance = 0.0
+    source: Resistance | None = None
+    sense: Resistance | None = None
+    source_far: Resistance | None = None
+    sense_far: Resistance | None = None
+
+    def __post_init__(self) -> None:
+        for name in _NAMES:
+            value = getattr(self, name)
+            if value is None and name in ("source", "sense"):
+                value = _end_segment(self.row, 1) if name == "source" else _end_segment(self.column, 0)
+            if value is not None:
+                object.__setattr__(self, name, _checked(value, name))
+
+    @property
+    def uniform(self) -> bool:
+        """True when every resistance is a number."""
+        return not any(isinstance(value, torch.Tensor) for _, value in self._items())
+
+    @property
+    def requires_grad(self) -> bool:
+        """True when a gradient to any resistance can be asked for."""
+        return any(isinstance(value, torch.Tensor) and value.requires_grad for _, value in self._items())
+
+    @property
+    def ideal(self) -> bool:
+        """True when every resistance is 0 and none requires a gradient; far ends then do not matter."""
+        near = (self.row, self.column, self.source, self.sense)
+        return not (self.requires_grad or any(bool(torch.as_tensor(value).any()) for value in near))
+
+    def spread(self, rows: int, columns: int, *, like: torch.Tensor | None = None) -> Segments:
+        """One resistance per segment of a tile of ``rows`` x ``columns``, in the dtype of ``like``.
+
+        Raises SpecError where a resistance does not fit the tile.
+        """
+        kind: dict[str, Any] = {"dtype": torch.float64}
+        if like is not None:
+            kind = {"dtype": like.dtype, "device": like.device}
+
+        def full(name: str, shape: tuple[int, ...], axis: int = -1) -> torch.Tensor:
+            value = torch.as_tensor(getattr(self, name), **kind)
+            given = value
+            if value.ndim == 1:  # one per line
+                value = value.unsqueeze(axis) if len(shape) == 2 else value
+            try:
+                lead = value.shape[: max(0, value.ndim - len(shape))]
+                return value.expand(*lead, *shape)
+            except RuntimeError as error:
+                axes = "x".join(map(str, shape))
+                raise SpecError(
+                    f"Wires.{name} of shape {tuple(given.shape)} does not fit a {rows}x{columns} tile: "
+                    f"it must be a number, one per line, or broadcast to {axes}"
+                ) from error
+
+        row, source = full("row", (rows, columns - 1), 1), full("source", (rows,))
+        column, sense = full("column", (rows - 1, columns), 0), full("sense", (columns,))
+        return Segments(
+            word=_join([source.unsqueeze(-1), row], -1),
+            bit=_join([column, sense.unsqueeze(-2)], -2),
+            word_far=None if self.source_far is None else full("source_far", (rows,)),
+            bit_far=None if self.sense_far is None else full("sense_far", (columns,)),
+        )
+
+    def _items(self) -> list[tuple[str, Resistance]]:
+        return [(name, getattr(self, name)) for name in _NAMES if getattr(self, name) is not None]
+
+    def __repr__(self) -> str:
+        parts = (f"{name}={_brief(value)}" for name, value in self._items())
+        return f"Wires({', '.join(parts)})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Wires):
+            return NotImplemented
+        mine, theirs = self._items(), other._items()
+        return len(mine) == len(theirs) and all(
+            name == name2 and type(a) is type(b) and torch.equal(torch.as_tensor(a), torch.as_tensor(b))
+            for (name, a), (name2, b) in zip(mine, theirs, strict=True)
+        )
+
+    def __hash__(self) -> int:
+        return hash(tuple((name, _brief(value)) for name, value in self._items()))
+
+
+def _checked(value: Any, name: str) -> Resistance:
+    """A number where nothing is lost by it, else a tensor of resistances."""
+    label = f"Wires.{name}"
+    if not isinstance(value, torch.Tensor):
+        try:
+            value = float(value)
+        except (TypeError, ValueError):
+            try:
+                value = as_tensor(value, label)
+            except SpecError as error:
+                raise SpecError(f"{label} is {value!r}: it must be a resistance in ohm") from error
+    if isinstance(value, torch.Tensor) and (value.ndim > 0 or value.requires_grad):
+        return check_positive(as_tensor(value, label), label, zero=True)
+    number = float(value)
+    if not math.isfinite(number) or number < 0:
+        raise SpecError(f"{label} is {number} ohm: it must be finite and 0 or more")
+    return number
+
+
+def _end_segment(value: Resistance, axis: int) -> Resistance:
+    """The resistance of the segment next to the driver (axis 1, rows) or the sense node (axis 0)."""
+    if not isinstance(value, torch.Tensor) or value.ndim < 2:
+        return value
+    if 0 in value.shape:
+        name = "row" if axis else "column"
+        raise SpecError(f"Wires.{name} of shape {tuple(value.shape)} has no segment: give source= and sense=")
+    return value[..., 0] if axis else value[..., -1, :]
+
+
+def _join(parts: list[torch.Tensor], dim: int) -> torch.Tensor:
+    """The parts side by side along ``dim``, their leading axes broadcast."""
+    lead = torch.broadcast_shapes(*(part.shape[:-2] for part in parts))
+    return torch.cat([part.expand(*lead, *part.shape[-2:]) for part in parts], dim)
+
+
+def _brief(value: Resistance) -> str:
+    if not isinstance(value, torch.Tensor):
+        return repr(value)
+    return f"tensor({', '.join(map(str, value.shape))})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """Every wire segment of a tile, ohm; leading axes broadcast with those of the tile.
+
+    word: ``(*tiles, rows, columns)``, the segment before each cell; in column 0 the source resistance.
+    bit: the same shape, the segment below each cell; in the last row the sense resistance.
+    word_far, bit_far: ``(*tiles, rows)``, ``(*tiles, columns)`` at the far ends; None: open.
+
+    >>> segments = Wires(row=2.0, column=1.0, source=5.0).spread(2, 3)
+    >>> segments.word.tolist()
+    [[5.0, 2.0, 2.0], [5.0, 2.0, 2.0]]
+    """
+
+    word: torch.Tensor
+    bit: torch.Tensor
+    word_far: torch.Tensor | None
+    bit_far: torch.Tensor | None
+
+    def tiles(self, lead: tuple[int, ...]) -> Segments:
+        """Leading axes ``lead`` as one; parts without leading axes of their own keep an axis of 1."""
+
+        def flat(part: torch.Tensor, axes: int) -> torch.Tensor:
+            own = part.shape[-axes:]
+            return part[None] if part.ndim == axes else part.expand(*lead, *own).reshape(-1, *own)
+
+        return Segments(
+            word=flat(self.word, 2),
+            bit=flat(self.bit, 2),
+            word_far=None if self.word_far is None else flat(self.word_far, 1),
+            bit_far=None if self.bit_far is None else flat(self.bit_far, 1),
+        )
+
+    def pick(self, tiles: slice) -> Segments:
+        """Of some tiles, after ``tiles``."""
+
+        def of(part: torch.Tensor) -> torch.Tensor:
+            return part if len(part) == 1 else part[tiles]
+
+        return Segments(
+            word=of(self.word),
+            bit=of(self.bit),
+            word_far=None if self.word_far is None else of(self.word_far),
+            bit_far=None if self.bit_far is None else of(self.bit_far),
+        )
+
+    def flows(self, current: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Wire currents, A, for cell currents ``(*tiles, batch, rows, columns)``.
+
+        word: towards higher columns, in the segment before each cell; bit: down, in the segment below
+        each cell; both in the shape of ``current``. Then what the far ends take in, ``(*tiles, batch,
+        rows)`` from the drivers and ``(*tiles, batch, columns)`` into the sense nodes.
+        """
+        word, word_far = _flow(current, self.word, self.word_far)
+        bit, bit_far = _flow(current.mT.flip(-1), self.bit.mT.flip(-1), self.bit_far)
+        return word, bit.flip(-1).mT, word_far, bit_far
+
+    def drop(self, current: torch.Tensor) -> torch.Tensor:
+        """Voltage that the wires take from each cell, V, for ``current (*tiles, batch, rows, columns)`` A."""
+        word, bit, _, _ = self.flows(current)
+        return self.word_drop(word) + self.bit_drop(bit)
+
+    def word_drop(self, flow: torch.Tensor) -> torch.Tensor:
+        """From the driver to each cell's word line node, for the word currents of ``flows``."""
+        return (flow * self.word.unsqueeze(-3)).cumsum(-1)
+
+    def bit_drop(self, flow: torch.Tensor) -> torch.Tensor:
+        """From each cell's bit line node to the sense node, for the bit currents of ``flows``."""
+        return (flow * self.bit.unsqueeze(-3)).flip(-2).cumsum(-2).flip(-2)
+
+
+def _flow(
+    current: torch.Tensor, segment: torch.Tensor, far: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Currents in the segments before nodes that draw ``current``, and what the far end feeds in.
+
+    The near end is before node 0. Both ends are at one voltage, so the drops along the line sum to 0.
+    """
+    beyond = current.flip(-1).cumsum(-1).flip(-1)
+    if far is None:
+        return beyond, torch.zeros_like(current[..., 0])
+    along = segment.cumsum(-1)
+    total = (along[..., -1] + far).unsqueeze(-2)
+    share = (current * along.unsqueeze(-3)).sum(-1)
+    # a line without any resistance has no say in where its current comes from: the near end
+    fed = torch.where(total > 0, share / torch.where(total > 0, total, 1.0), 0.0)
+    return beyond - fed.unsqueeze(-1), fed
