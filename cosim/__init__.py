@@ -11,13 +11,17 @@ __version__ = "0.1.0"
 _HOME = {
     "Device": "cosim.devices.device",
     "Tile": "cosim.crossbar",
-    "Wires": "cosim.crossbar",
+    "Wires": "cosim.wires",
     "Solution": "cosim.crossbar",
     "Status": "cosim.crossbar",
     "solve": "cosim.engines",
     "compare": "cosim.ladder",
     "calibrate": "cosim.calibration",
     "write_netlist": "cosim.spice.netlist",
+    "convert": "cosim.nn.convert",
+    "matmul": "cosim.nn.matmul",
+    "DAC": "cosim.nn.converters",
+    "ADC": "cosim.nn.converters",
     "errors": "cosim.errors",
 }
 

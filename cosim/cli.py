@@ -353,3 +353,47 @@ def demo(
     from cosim.demo import run
 
     run(out, images=images, seed=seed)
+
+
+@app.command()
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="About a minute, sizes up to 128.")] = False,
+    sizes: Annotated[str | None, typer.Option(help="Rows of the tiles, separated by commas.")] = None,
+    vectors: Annotated[
+        str | None, typer.Option(help="Input vectors in one call, separated by commas.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Seconds for everything; 600, or 60 with --quick.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Interleaved repetitions.")] = None,
+    device: Annotated[str, typer.Option(help="Where cosim's engines run: cpu or cuda.")] = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder for numbers, tables and figure.")] = Path("out/bench"),
+    json: AsJson = False,
+) -> None:
+    """Time the engines on this machine against scipy's sparse LU and ngspice, with their errors."""
+    from cosim.bench.report import summary, write
+    from cosim.bench.suite import Settings, run
+
+    settings = Settings.create(
+        quick=quick,
+        sizes=_numbers(sizes, "--sizes"),
+        vectors=_numbers(vectors, "--vectors"),
+        budget=budget,
+        rounds=rounds,
+        place=device,
+    )
+    document = run(settings, progress=lambda text: print(text, file=sys.stderr, flush=True))
+    files = write(document, out, "bench")
+    if json:
+        _print_json(document)
+    else:
+        print(summary(document), *files, sep="\n")
+
+
+def _numbers(text: str | None, option: str) -> tuple[int, ...] | None:
+    try:
+        return None if text is None else tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise SpecError(
+            f"{option} {text!r}: write whole numbers separated by commas, such as 32,64"
+        ) from error

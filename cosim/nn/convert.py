@@ -1,0 +1,187 @@
+"""Conversion: a trained network with its layers on crossbars."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from cosim.errors import SpecError
+from cosim.nn.converters import ADC, DAC
+from cosim.nn.effects import Effect
+from cosim.nn.hardware import Hardware
+from cosim.nn.mapping import DoubleColumn, Scheme
+from cosim.nn.matmul import CrossbarMatmul
+from cosim.nn.model import ConversionReport, ConvertedModel, LayerReport
+from cosim.nn.registry import Converter, converters
+from cosim.wires import Wires
+
+if TYPE_CHECKING:
+    from cosim.devices.device import Device
+
+__all__ = ["convert"]
+
+
+def convert(
+    model: nn.Module,
+    *,
+    device: Device,
+    layers: Iterable[type[nn.Module]] = (nn.Linear, nn.Conv2d),
+    tile_shape: tuple[int, int] = (128, 128),
+    wires: Wires | None = None,
+    engine: str = "linear",
+    scheme: Scheme | None = None,
+    dac: DAC | None = None,
+    adc: ADC | None = None,
+    effects: Sequence[Effect] = (),
+    v_read: float = 0.1,
+    include: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] = (),
+    seed: int = 0,
+    memory: int = 256 << 20,
+) -> ConvertedModel:
+    """A copy of ``model`` in which layers compute on crossbars; ``model`` is not changed.
+
+    device: a ``cosim.Device``; parameters that are distributions are drawn for every cell.
+    layers: exact types to convert (see ``cosim.nn.registry.register`` for your own).
+    tile_shape: rows and columns of a tile; edge tiles are filled up with cells at the lowest
+    conductance on undriven rows. wires: ohm per segment; None for ideal wires.
+    engine: "ideal", "linear", "newton" or "ngspice". scheme: ``cosim.nn.mapping``, DoubleColumn
+    unless given. dac, adc: converters; None for ideal ones. effects: ``cosim.nn.effects``, applied in
+    order, all random numbers from ``seed``. v_read: V at which a cell has its conductance.
+    include, exclude: patterns of layer names, such as "features.*". memory: bytes that patches and
+    partial currents of one forward may take.
+
+    An ADC without a fixed range is calibrated to random inputs within full scale (1 unless given);
+    ``calibrate(inputs)`` of the result does it for real ones. Raises SpecError for a type without a
+    crossbar layer, a pattern that fits no layer, or a value out of range.
+
+    >>> import cosim
+    >>> network = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> converted = convert(network, device=cosim.Device("vteam"), tile_shape=(16, 16))
+    >>> report = converted.tune()
+    >>> converted(torch.zeros(3, 8)).shape, converted.report.tiles
+    (torch.Size([3, 2]), 2)
+    """
+    hardware = Hardware(
+        device=device,
+        tile_shape=tile_shape,
+        wires=wires,
+        engine=engine,
+        scheme=DoubleColumn() if scheme is None else scheme,
+        dac=dac,
+        adc=adc,
+        effects=effects,
+        v_read=v_read,
+        memory=memory,
+    )
+    choice = _Choice(model, converters(layers), include, exclude)
+    reports: list[LayerReport] = []
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(seed)
+        converted = _converted(copy.deepcopy(model), "", choice, hardware, generator, reports, {})
+    _leave_fast_paths(converted)
+    return ConvertedModel(converted, ConversionReport(layers=tuple(reports), tile_shape=hardware.tile_shape))
+
+
+class _Choice:
+    """Which layers to convert, and why not the others."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        known: dict[type[nn.Module], Converter],
+        include: str | Sequence[str] | None,
+        exclude: str | Sequence[str],
+    ) -> None:
+        self.known = known
+        self.include = None if include is None else _patterns("include", include, model)
+        self.exclude = _patterns("exclude", exclude, model)
+
+    def reason(self, name: str, module: nn.Module) -> str:
+        """Why ``module`` stays digital; "" if it is to be converted."""
+        if type(module) not in self.known:
+            return f"{type(module).__name__} is not among layers="
+        if self.include is not None and not any(fnmatchcase(name, p) for p in self.include):
+            return "not in include="
+        if any(fnmatchcase(name, p) for p in self.exclude):
+            return "in exclude="
+        if module._forward_hooks or module._forward_pre_hooks:
+            return "has forward hooks, which a crossbar layer would lose"
+        if any(p.is_meta or not p.is_floating_point() for p in module.parameters()):
+            return "weights are not floating point numbers in memory"
+        return ""
+
+
+def _patterns(option: str, given: str | Sequence[str], model: nn.Module) -> tuple[str, ...]:
+    patterns = (given,) if isinstance(given, str) else tuple(given)
+    names = [name for name, _ in model.named_modules()]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise SpecError(
+                f"{option}: no layer is called {pattern!r}; the first are {', '.join(names[1:6])}"
+            )
+    return patterns
+
+
+def _converted(
+    module: nn.Module,
+    name: str,
+    choice: _Choice,
+    hardware: Hardware,
+    generator: torch.Generator,
+    reports: list[LayerReport],
+    done: dict[int, nn.Module],
+) -> nn.Module:
+    """``module``, or the crossbar layer in its place; a layer used twice is one layer."""
+    if id(module) in done:
+        return done[id(module)]
+    reason = choice.reason(name, module)
+    own = sum(p.numel() for p in module.parameters(recurse=False))
+    if not reason:
+        layer = choice.known[type(module)](module, hardware, generator=generator)
+        layer.train(module.training)
+        done[id(module)] = layer
+        reports.append(_layer_report(name, module, layer))
+        return layer
+    done[id(module)] = module
+    if own:
+        reports.append(LayerReport(name=name, kind=type(module).__name__, reason=reason, weights=own))
+    if isinstance(module, nn.MultiheadAttention):  # reads the weights of its child, never calls it
+        return module
+    for child_name, child in list(module._modules.items()):  # named_children() leaves repeated ones out
+        if child is None:
+            continue
+        path = f"{name}.{child_name}" if name else child_name
+        replacement = _converted(child, path, choice, hardware, generator, reports, done)
+        if replacement is not child:
+            setattr(module, child_name, replacement)
+    return module
+
+
+def _layer_report(name: str, digital: nn.Module, layer: nn.Module) -> LayerReport:
+    tilings = [m.tiling for m in layer.modules() if isinstance(m, CrossbarMatmul)]
+    cells, tiles = sum(t.cells for t in tilings), sum(t.tiles for t in tilings)
+    all_cells = sum(t.tiles * t.height * t.width for t in tilings)
+    return LayerReport(
+        name=name,
+        kind=type(digital).__name__,
+        weights=sum(p.numel() for p in digital.parameters()),
+        tiles=tiles,
+        cells=cells,
+        utilisation=cells / all_cells if all_cells else 0.0,
+    )
+
+
+def _leave_fast_paths(model: nn.Module) -> None:
+    """torch's fused encoder layer reads the weights of its children; make it call them."""
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            encoder: Any = module
+            children = (encoder.linear1, encoder.linear2, encoder.self_attn)
+            if any(isinstance(m, CrossbarMatmul) for child in children for m in child.modules()):
+                encoder.activation_relu_or_gelu = 0

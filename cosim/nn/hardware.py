@@ -1,0 +1,106 @@
+"""Hardware: what one crossbar layer is made of, checked once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.distributions import Distribution
+
+from cosim.engines import find_engine
+from cosim.errors import SpecError
+from cosim.nn.cells import conductance_range
+from cosim.nn.converters import ADC, DAC
+from cosim.nn.effects import DeviceVariability, Effect
+from cosim.nn.mapping import DoubleColumn, Scheme
+from cosim.wires import Wires
+
+if TYPE_CHECKING:
+    from cosim.devices.device import Device
+
+__all__ = ["Hardware"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Hardware:
+    """Device, tiles, wires, engine, converters and non-idealities of crossbar layers.
+
+    device: parameters that are distributions are drawn once per cell; weights are mapped to the
+    range of the device with their means. tile_shape: rows, columns. v_read: V at which a cell has
+    the conductance that its weight asks for. effects: applied in this order after mapping.
+    memory: bytes that one forward may take for im2col patches and for currents at a time.
+
+    Raises SpecError for a value of the wrong kind, an unknown engine, or a device without a state.
+
+    >>> import cosim
+    >>> hardware = Hardware(device=cosim.Device("vteam", r_on=10e3, r_off=1e6), tile_shape=(64, 64))
+    >>> [f"{g:.3g}" for g in hardware.conductances]
+    ['1e-06', '0.0001']
+    """
+
+    device: Device
+    tile_shape: tuple[int, int] = (128, 128)
+    wires: Wires | None = None
+    engine: str = "linear"
+    scheme: Scheme = field(default_factory=DoubleColumn)
+    dac: DAC | None = None
+    adc: ADC | None = None
+    effects: Sequence[Effect] = ()
+    v_read: float = 0.1
+    memory: int = 256 << 20
+
+    def __post_init__(self) -> None:
+        find_engine(self.engine)
+        object.__setattr__(self, "wires", _kind("wires", self.wires or Wires(), Wires))
+        object.__setattr__(self, "dac", _kind("dac", self.dac or DAC(), DAC))
+        _kind("scheme", self.scheme, Scheme)
+        if self.adc is not None:
+            _kind("adc", self.adc, ADC)
+        effects = (self.effects,) if isinstance(self.effects, Effect) else tuple(self.effects)
+        object.__setattr__(self, "effects", tuple(_kind("effects", e, Effect) for e in effects))
+        shape = tuple(self.tile_shape)
+        if len(shape) != 2 or not all(isinstance(n, int) and n > 0 for n in shape):
+            raise SpecError(f"tile_shape is {self.tile_shape!r}: two integers above 0, rows and columns")
+        object.__setattr__(self, "tile_shape", shape)
+        if not isinstance(self.memory, int) or self.memory <= 0:
+            raise SpecError(f"memory is {self.memory!r}: a number of bytes above 0")
+        if self.device.state_parameter is None:
+            raise SpecError(f"{self.device.name} has no state, so it cannot hold a weight")
+        for name, value in self.device.given.items():
+            if isinstance(value, torch.Tensor):
+                raise SpecError(
+                    f"parameter {name} of {self.device.name} is a tensor of shape {tuple(value.shape)}: "
+                    "layers have different shapes, so give a number or a torch distribution"
+                )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Hardware:
+        return self  # frozen; copies share the compiled device
+
+    @functools.cached_property
+    def nominal(self) -> Device:
+        """The device with the mean of every distribution."""
+        means = {n: v.mean for n, v in self.device.given.items() if isinstance(v, Distribution)}
+        return self.device.replace(**means) if means else self.device
+
+    @functools.cached_property
+    def conductances(self) -> tuple[float, float]:
+        """Lowest and highest conductance (S) of the nominal device: what weights are mapped to."""
+        low, high = conductance_range(self.nominal, self.v_read)
+        return float(low), float(high)
+
+    @property
+    def all_effects(self) -> Iterator[Effect]:
+        """The spread of the device's own parameters, then ``effects``."""
+        drawn = {n: v for n, v in self.device.given.items() if isinstance(v, Distribution)}
+        if drawn:
+            yield DeviceVariability(parameters=drawn)
+        yield from self.effects
+
+
+def _kind(name: str, value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise SpecError(f"{name} is {value!r}: it must be of {kind.__module__}.{kind.__name__}")
+    return value

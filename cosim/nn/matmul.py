@@ -1,0 +1,486 @@
+"""The one primitive of every crossbar layer: the signed product of a batch with a weight matrix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from cosim.arrays import Array, as_tensor, check_finite
+from cosim.crossbar import Tile
+from cosim.engines import find_engine
+from cosim.errors import SolveError, SpecError
+from cosim.nn.cells import Cells, conductance_range
+from cosim.nn.converters import DAC
+from cosim.nn.effects import Effect
+from cosim.nn.hardware import Hardware
+from cosim.nn.ranges import calibrated_range
+from cosim.nn.recording import Recorder
+from cosim.nn.tiling import Tiling
+from cosim.nn.tuning import Fit, fit_outputs
+from cosim.solvers.linear import LinearNetwork
+from cosim.wires import Wires
+
+__all__ = ["CrossbarMatmul", "matmul"]
+
+_CELL = "cell_"  # prefix of the buffers with device parameters that vary from cell to cell
+_MATRIX_ENGINES = ("ideal", "linear")
+_CALIBRATION_ROWS = 256
+
+
+class CrossbarMatmul(nn.Module):
+    """``inputs @ weight.T`` on crossbar tiles, prepared once.
+
+    weight: ``(outputs, inputs)`` or ``(groups, outputs, inputs)``; each group has its own tiles.
+    Partial sums of tiles that share an output are converted one by one and then added. With a
+    matrix engine ("ideal", "linear") and neither ADC nor read noise, everything up to the output is
+    one matrix of the size of the weight, and a forward costs one product.
+
+    Buffers: ``conductance`` (S, after the non-idealities), ranges, tuning. What follows from them is
+    computed again after ``load_state_dict`` and is not saved.
+
+    >>> import cosim
+    >>> product = CrossbarMatmul([[1.0, -0.5]], Hardware(device=cosim.Device("vteam")))
+    >>> round(float(product(torch.tensor([[1.0, 1.0]], dtype=torch.float64))), 9)
+    0.5
+    """
+
+    weight: torch.Tensor
+    conductance: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+    stuck: torch.Tensor | None
+    read_noise: torch.Tensor
+    read_state: torch.Tensor
+    scale: torch.Tensor
+    zero: torch.Tensor
+    full_scale: torch.Tensor
+    adc_low: torch.Tensor | None
+    adc_high: torch.Tensor | None
+    gain: torch.Tensor
+    offset: torch.Tensor
+    transfer: torch.Tensor | None
+
+    def __init__(
+        self, weight: Array, hardware: Hardware, *, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        matrix = check_finite(as_tensor(weight, "weight"), "weight").detach().clone()
+        if matrix.ndim not in (2, 3) or 0 in matrix.shape:
+            raise SpecError(f"weight of shape {tuple(matrix.shape)} is not (groups, outputs, inputs)")
+        self.hardware = hardware
+        self.engine = hardware.engine
+        self.digital = False
+        self.grouped = matrix.ndim == 3
+        self._recorder: Recorder | None = None
+        self._tile: Tile | None = None
+        if matrix.dtype not in (torch.float32, torch.float64):
+            matrix = matrix.float()  # half precision does not hold conductances
+        self.register_buffer("weight", matrix if self.grouped else matrix[None])
+        generator = generator or torch.Generator().manual_seed(0)
+        self._program(generator)
+        self._reset_ranges()
+        self.prepare()
+        if self._ranges_missing:
+            # a seed of its own: the ranges do not depend on how many numbers the effects drew
+            self.calibrate(self.random_inputs(_CALIBRATION_ROWS, seed=0), self.full_scale)
+        self.register_load_state_dict_post_hook(_after_load)
+
+    # --- programming --------------------------------------------------------------------------------
+
+    def _program(self, generator: torch.Generator) -> None:
+        """Map the weights, apply the non-idealities, keep what the cells became."""
+        hardware = self.hardware
+        low, high = hardware.conductances
+        mapped = hardware.scheme.map(self.weight, low, high)
+        self.tiling = Tiling.of(
+            tuple(mapped.conductance.shape),
+            tile_shape=hardware.tile_shape,
+            per_output=hardware.scheme.columns,
+        )
+        self.register_buffer("scale", mapped.scale)
+        self.register_buffer("zero", mapped.scale.new_tensor(mapped.offset))
+        cells = Cells(
+            device=hardware.nominal,
+            conductance=mapped.conductance,
+            low=mapped.conductance.new_tensor(low),
+            high=mapped.conductance.new_tensor(high),
+            v_read=hardware.v_read,
+            tile_shape=(self.tiling.height, self.tiling.used),
+        )
+        for effect in hardware.all_effects:
+            cells = effect.apply(cells, generator)
+        seed = torch.randint(2**62, (1,), generator=generator, device=generator.device)
+        self.register_buffer("read_state", torch.tensor([int(seed), 0], device=self.weight.device))
+        self._keep(cells)
+
+    def _keep(self, cells: Cells) -> None:
+        self.register_buffer("conductance", cells.actual.contiguous())
+        self.register_buffer("low", cells.low.to(self.conductance))
+        self.register_buffer("high", cells.high.to(self.conductance))
+        self.register_buffer("stuck", cells.stuck)
+        self.register_buffer("read_noise", self.conductance.new_tensor(cells.read_noise))
+        for name, value in cells.device.given.items():
+            if isinstance(value, torch.Tensor):
+                # float64 where float32 would leave the range of a parameter by rounding
+                self.register_buffer(_CELL + name, value.to(self.conductance.device))
+
+    def cells(self) -> Cells:
+        """The cells as they are now: where further non-idealities start from."""
+        return Cells(
+            device=self._device(lambda value, fill: value),
+            conductance=self.conductance,
+            low=self.low,
+            high=self.high,
+            v_read=self.hardware.v_read,
+            tile_shape=(self.tiling.height, self.tiling.used),
+            stuck=self.stuck,
+            read_noise=float(self.read_noise),
+        )
+
+    def add_effects(self, effects: Sequence[Effect], *, generator: torch.Generator) -> None:
+        """Further non-idealities on top of what the cells have; ranges and tuning stay."""
+        cells = self.cells()
+        for effect in effects:
+            cells = effect.apply(cells, generator)
+        self._keep(cells)
+        self.prepare()
+
+    def _device(self, shape: Any) -> Any:
+        """The device with per-cell parameters, each through ``shape(tensor, nominal value)``."""
+        nominal = self.hardware.nominal
+        numbers: Mapping[str, Any] = nominal.parameters
+        own = {name.removeprefix(_CELL): b for name, b in self.named_buffers() if name.startswith(_CELL)}
+        values = {n: shape(b.double(), float(numbers[n])) for n, b in own.items()}
+        return nominal.replace(**values) if values else nominal
+
+    # --- preparation --------------------------------------------------------------------------------
+
+    def set_engine(self, engine: str) -> None:
+        """Compute with another engine from now on; ranges and tuning stay."""
+        find_engine(engine)
+        self.engine = engine
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Compute what a forward needs from the cells: the folded matrix, or the transfer matrices."""
+        self._tile = None
+        self._tuned = bool((self.gain != 1).any() or (self.offset != 0).any())
+        self._tile_gain = bool((self.gain != self.gain[:, :1]).any())
+        self._noisy = bool(self.read_noise > 0)
+        transfer = None
+        if self.folded:
+            transfer = self._fold(self._transfer())
+        elif self.engine in _MATRIX_ENGINES:
+            columns = self._transfer()
+            transfer = self._blocks(self.hardware.scheme.difference(columns) if self._paired else columns)
+        self.register_buffer("transfer", transfer, persistent=False)
+
+    @property
+    def folded(self) -> bool:
+        """True when the product is one matrix, ``effective_weight``."""
+        return self.engine in _MATRIX_ENGINES and self.hardware.adc is None and not self._noisy
+
+    @property
+    def _paired(self) -> bool:
+        """True when columns are subtracted before anything nonlinear: half of the products."""
+        adc = self.hardware.adc
+        first = adc is not None and adc.at == "difference" and not self._noisy
+        return first and self.engine in _MATRIX_ENGINES
+
+    def _transfer(self) -> torch.Tensor:
+        """Currents per volt of every column, ``(groups, rows, columns)`` S."""
+        wires = self._wires
+        if self.engine == "ideal" or wires.ideal:
+            return self.conductance
+        tiling, fill = self.tiling, self.hardware.conductances[0]
+        found = torch.empty_like(self.conductance)
+        # some groups and one row of tiles at a time: the padded tiles are larger than the matrix
+        chunk = max(1, self.hardware.memory // (8 * tiling.height * tiling.width * tiling.across * 8))
+        for top in range(0, tiling.rows, tiling.height):
+            rows = slice(top, min(top + tiling.height, tiling.rows))
+            for first in range(0, tiling.groups, chunk):
+                groups = slice(first, first + chunk)
+                tiles = tiling.cut(self.conductance[groups, rows].double(), fill)
+                solved = LinearNetwork.factor(tiles, wires, check=False).transfer
+                found[groups, rows] = tiling.join(solved)[:, 0, : rows.stop - top].to(found)
+        if not bool(torch.isfinite(found).all()):
+            raise SolveError(f"the wire network of a {tiling.height}x{tiling.width} tile has no solution")
+        return found
+
+    @property
+    def _wires(self) -> Wires:
+        assert self.hardware.wires is not None
+        return self.hardware.wires
+
+    def _fold(self, transfer: torch.Tensor) -> torch.Tensor:
+        scheme = self.hardware.scheme
+        outputs = scheme.combine(scheme.difference(transfer)) - self.zero
+        return (outputs / self.scale).transpose(-1, -2).contiguous()
+
+    def _blocks(self, transfer: torch.Tensor) -> torch.Tensor:
+        """``(groups, rows, columns)`` as ``(groups, R, height, columns)``."""
+        return self.tiling.split_rows(transfer.transpose(-1, -2)).transpose(-1, -2).contiguous()
+
+    def tile(self) -> Tile:
+        """All tiles as one ``cosim.Tile`` ``(groups, R, C, height, width)``, for any solver."""
+        if self._tile is None:
+            cut = self.tiling.cut
+            device = self._device(cut)
+            low, high = conductance_range(device, self.hardware.v_read)
+            cells = cut(self.conductance.double(), self.hardware.conductances[0])
+            # float32 conductances may lie a rounding outside what the device reaches
+            cells = torch.minimum(torch.maximum(cells, low.to(cells)), high.to(cells))
+            self._tile = Tile(device, conductance=cells, wires=self._wires, v_read=self.hardware.v_read)
+        return self._tile
+
+    # --- computing ----------------------------------------------------------------------------------
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """``(..., inputs)`` to ``(..., outputs)``; with groups ``(groups, n, inputs)`` to the same."""
+        groups, rows = self.tiling.groups, self.tiling.rows
+        if inputs.dtype != self.weight.dtype:  # half precision does not hold currents
+            return self.forward(inputs.to(self.weight.dtype)).to(inputs.dtype)
+        expected = inputs.shape[-1:] == (rows,) and (
+            not self.grouped or (inputs.ndim == 3 and len(inputs) == groups)
+        )
+        if not expected:
+            axes = f"({groups}, n, {rows})" if self.grouped else f"(..., {rows})"
+            raise SpecError(f"inputs of shape {tuple(inputs.shape)} do not fit the weight: give {axes}")
+        if self.grouped:
+            return self._product(inputs)
+        return self._product(inputs.reshape(1, -1, rows)).reshape(*inputs.shape[:-1], -1)
+
+    def _product(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self._recorder is not None:
+            self._recorder.see(inputs)
+        if self.digital:
+            return inputs @ self.weight.transpose(-1, -2)
+        if self.folded:
+            return self.finish(self.quantise(inputs) @ self.effective_weight.transpose(-1, -2))
+        generator = self._read_generator()
+        gain, offset = self.gain[:, :, None], self.offset[:, None]
+        outputs = [
+            (self._partials(part, generator) * gain).sum(1) + offset
+            for part in inputs.split(self._rows_at_once, 1)
+        ]
+        return torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
+
+    def quantise(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Inputs as the drivers give them, in input units."""
+        return self._dac.convert(inputs, self.full_scale)
+
+    @property
+    def _dac(self) -> DAC:
+        assert self.hardware.dac is not None
+        return self.hardware.dac
+
+    @property
+    def effective_weight(self) -> torch.Tensor:
+        """``(groups, outputs, inputs)`` that a folded product multiplies with; ``finish`` comes after."""
+        if not self.folded or self.transfer is None:
+            raise SpecError("there is no one matrix: an ADC, read noise or the engine is not linear")
+        if not self._tile_gain:
+            return self.transfer
+        gain = self.gain.repeat_interleave(self.tiling.height, 1)[:, : self.tiling.rows]
+        return self.transfer * gain.transpose(-1, -2)
+
+    def finish(self, outputs: torch.Tensor, axis: int = -1) -> torch.Tensor:
+        """Tuning of folded outputs ``(groups, n, outputs)``; axis: where groups*outputs lie instead."""
+        if not self._tuned:
+            return outputs
+        gain = torch.ones_like(self.offset) if self._tile_gain else self.gain[:, 0]
+        if axis == -1:
+            return outputs * gain[:, None] + self.offset[:, None]
+        shape = [1] * outputs.ndim
+        shape[axis] = -1
+        return outputs * gain.reshape(shape) + self.offset.reshape(shape)
+
+    @property
+    def _rows_at_once(self) -> int:
+        lines = self.tiling.down * self.tiling.groups * (self.tiling.columns + self.tiling.height)
+        return max(1, self.hardware.memory // (4 * lines * self.conductance.element_size()))
+
+    def _read_generator(self) -> torch.Generator | None:
+        """New noise at every forward, the same after the same history."""
+        if not self._noisy:
+            return None
+        seed, count = self.read_state.tolist()
+        self.read_state[1] += 1
+        return torch.Generator(self.conductance.device).manual_seed((seed + count) % 2**63)
+
+    def _partials(self, inputs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+        """Outputs of each row of tiles before tuning, ``(groups, R, n, outputs)``."""
+        tiling, scheme = self.tiling, self.hardware.scheme
+        inputs = self.quantise(inputs)
+        if self.folded and self.transfer is not None:
+            return tiling.split_rows(inputs) @ tiling.split_rows(self.transfer).transpose(-1, -2)
+        per_unit = self._dac.v_max / self.full_scale
+        volts = tiling.split_rows(inputs * per_unit)
+        currents = self._currents(volts)
+        if generator is not None:
+            currents = currents + self._noise(volts, generator)
+        values = self._convert(currents)
+        outputs = scheme.combine(values) - self.zero * volts.sum(-1, keepdim=True)
+        return outputs / (self.scale * per_unit)
+
+    def _currents(self, volts: torch.Tensor) -> torch.Tensor:
+        """``(groups, R, n, height)`` V to ``(groups, R, n, columns)`` A."""
+        if self.transfer is not None:
+            return volts @ self.transfer
+        spare = self.tiling.height - volts.shape[-1]
+        padded = torch.nn.functional.pad(volts, (0, spare))[:, :, None].double()
+        solution = find_engine(self.engine).solve(self.tile(), padded).check()
+        return self.tiling.join(solution.currents).to(volts)
+
+    def _noise(self, volts: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        variance = volts.square() @ self._blocks(self.conductance).square()
+        drawn = torch.randn(variance.shape, generator=generator, device=variance.device, dtype=variance.dtype)
+        return self.read_noise * variance.sqrt() * drawn
+
+    def _convert(self, currents: torch.Tensor) -> torch.Tensor:
+        """Column currents to differences, through the ADC if there is one."""
+        scheme, adc = self.hardware.scheme, self.hardware.adc
+        if adc is None:
+            return scheme.difference(currents)
+        assert self.adc_low is not None
+        assert self.adc_high is not None
+        if adc.at == "column":
+            return scheme.difference(adc.convert(currents, self.adc_low, self.adc_high))
+        values = currents if self._paired else scheme.difference(currents)
+        return adc.convert(values, self.adc_low, self.adc_high)
+
+    # --- ranges and tuning --------------------------------------------------------------------------
+
+    def _reset_ranges(self) -> None:
+        full_scale, adc = self._dac.full_scale, self.hardware.adc
+        self.register_buffer("full_scale", self.scale.new_tensor(1.0 if full_scale is None else full_scale))
+        low = high = None
+        if adc is not None and adc.range is not None:
+            low, high = (part.to(self.scale).reshape(1, 1, 1, 1) for part in adc.fixed_range())
+        self.register_buffer("adc_low", low)
+        self.register_buffer("adc_high", high)
+        self._reset_tuning()
+
+    def _reset_tuning(self) -> None:
+        tiling = self.tiling
+        shape = (tiling.groups, tiling.down, self.weight.shape[1])
+        self.register_buffer("gain", self.scale.new_ones(shape))
+        self.register_buffer("offset", self.scale.new_zeros(shape[0], shape[2]))
+        self._tuned = self._tile_gain = False
+
+    @property
+    def recording(self) -> bool:
+        """True while the inputs are being recorded (``record``)."""
+        return self._recorder is not None
+
+    def record(self, recorder: Recorder | None) -> None:
+        """Show every input to ``recorder`` from now on; None stops it."""
+        self._recorder = recorder
+
+    @property
+    def _ranges_missing(self) -> bool:
+        return self.hardware.adc is not None and self.adc_low is None
+
+    def random_inputs(self, count: int, *, seed: int) -> torch.Tensor:
+        """Inputs ``(groups, count, inputs)``, uniform within full scale."""
+        generator = torch.Generator().manual_seed(seed)
+        shape = (self.tiling.groups, count, self.tiling.rows)
+        drawn = torch.rand(shape, generator=generator, dtype=torch.float64).to(self.scale)
+        low = -1.0 if self._dac.signed else 0.0
+        return (low + (1 - low) * drawn) * self.full_scale
+
+    @torch.no_grad()
+    def calibrate(self, inputs: torch.Tensor, largest: torch.Tensor) -> None:
+        """Set what is not fixed: full scale to ``largest``, the ADC's ranges to what ``inputs`` give.
+
+        inputs: ``(groups, n, inputs)``. Currents are those of the linear engine (with "ideal": of
+        ideal wires), without noise, so that every rung of the ladder has the same ranges.
+        The tuning is undone: it belonged to the old ranges.
+        """
+        if self._dac.full_scale is None and float(largest) > 0:
+            self.full_scale = largest.to(self.scale)
+        adc = self.hardware.adc
+        if adc is not None and adc.range is None:
+            transfer = self._blocks(self._transfer()) if self.transfer is None else self.transfer
+            volts = self.tiling.split_rows(self.quantise(inputs) * (self._dac.v_max / self.full_scale))
+            values, width = volts @ transfer, self.tiling.used
+            if adc.at == "difference" and self.hardware.scheme.paired:
+                values = values if self._paired else self.hardware.scheme.difference(values)
+                width //= 2
+            low, high = calibrated_range(adc, values, width)
+            self.register_buffer("adc_low", low)
+            self.register_buffer("adc_high", high)
+        self._reset_tuning()
+
+    @torch.no_grad()
+    def tune(self, inputs: torch.Tensor, *, per: str, test_fraction: float, seed: int) -> Fit:
+        """Fit the output to the digital product by least squares; what an earlier tuning did is undone.
+
+        inputs: ``(groups, n, inputs)``. per: a line for each "layer", "tile" or "column" (output).
+        """
+        generator = torch.Generator(self.conductance.device).manual_seed(seed) if self._noisy else None
+        measured = torch.cat(
+            [self._partials(part, generator) for part in inputs.split(self._rows_at_once, 1)], 2
+        )
+        tiling = self.tiling
+        wanted = tiling.split_rows(inputs) @ tiling.split_rows(self.weight).transpose(-1, -2)
+        block = tiling.used // self.hardware.scheme.columns
+        fit = fit_outputs(measured, wanted, per=per, block=block, test_fraction=test_fraction)
+        self.gain, self.offset = fit.gain.to(self.gain), fit.offset.to(self.offset)
+        self._tuned, self._tile_gain = True, bool((self.gain != self.gain[:, :1]).any())
+        return fit
+
+    # --- torch --------------------------------------------------------------------------------------
+
+    def _apply(self, fn: Any, recurse: bool = True) -> CrossbarMatmul:
+        self._tile = None  # lies on the old device
+
+        def keep_single(tensor: torch.Tensor) -> torch.Tensor:
+            moved = fn(tensor)
+            half = moved.is_floating_point() and moved.element_size() < 4
+            return tensor.to(moved.device) if half else moved
+
+        return super()._apply(keep_single, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_tile": None, "_recorder": None}
+
+    def extra_repr(self) -> str:
+        groups = f"{self.tiling.groups} groups of " if self.grouped else ""
+        state = "digital" if self.digital else self.engine
+        return (
+            f"{groups}{self.tiling.rows} inputs, {self.weight.shape[1]} outputs, {self.tiling.tiles} tiles "
+            f"of {self.tiling.height}x{self.tiling.width}, {state}"
+        )
+
+
+def _after_load(module: nn.Module, keys: Any) -> None:
+    assert isinstance(module, CrossbarMatmul)
+    module.prepare()
+
+
+def matmul(
+    inputs: Array, weight: Array, *, generator: torch.Generator | None = None, **hardware: Any
+) -> torch.Tensor:
+    """``inputs @ weight.T`` on crossbars, without a network: ``(..., inputs)`` to ``(..., outputs)``.
+
+    weight: ``(outputs, inputs)``. hardware: the fields of ``Hardware``, ``device`` among them. The
+    largest input becomes full scale. For many calls with one weight keep a ``CrossbarMatmul``.
+
+    >>> import cosim
+    >>> device = cosim.Device("vteam", r_on=10e3, r_off=1e6)
+    >>> matmul([[1.0, 2.0]], [[0.5, -1.0], [1.0, 1.0]], device=device).tolist()[0]  # doctest: +ELLIPSIS
+    [-1.5..., 3.0...]
+    """
+    vectors = check_finite(as_tensor(inputs, "inputs"), "inputs")
+    product = CrossbarMatmul(
+        as_tensor(weight, "weight").to(vectors), Hardware(**hardware), generator=generator
+    )
+    if vectors.shape[-1:] == (product.tiling.rows,) and not product.grouped:
+        rows = vectors.reshape(1, -1, product.tiling.rows)
+        product.calibrate(rows, rows.abs().amax() if math.prod(rows.shape) else product.full_scale)
+    return product(vectors)

@@ -1,0 +1,255 @@
+"""A converted network: the model, its report, calibration, tuning, and the switch back to digital."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from cosim.engines import find_engine
+from cosim.errors import SpecError
+from cosim.nn.effects import Effect
+from cosim.nn.matmul import CrossbarMatmul
+from cosim.nn.recording import Recorder
+
+__all__ = ["ConversionReport", "ConvertedModel", "LayerReport", "TuneReport", "TunedLayer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerReport:
+    """One layer with weights. reason: why it stayed digital; "" where it was converted."""
+
+    name: str
+    kind: str
+    reason: str = ""
+    weights: int = 0
+    tiles: int = 0
+    cells: int = 0
+    utilisation: float = 0.0
+
+    @property
+    def converted(self) -> bool:
+        return not self.reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionReport:
+    """What became of every layer that has weights; ``str`` gives a table.
+
+    cells: cells that hold a weight. utilisation: their share of all cells of the tiles.
+    """
+
+    layers: tuple[LayerReport, ...]
+    tile_shape: tuple[int, int]
+
+    @property
+    def converted(self) -> tuple[LayerReport, ...]:
+        return tuple(layer for layer in self.layers if layer.converted)
+
+    @property
+    def skipped(self) -> tuple[LayerReport, ...]:
+        return tuple(layer for layer in self.layers if not layer.converted)
+
+    @property
+    def tiles(self) -> int:
+        return sum(layer.tiles for layer in self.layers)
+
+    @property
+    def cells(self) -> int:
+        return sum(layer.cells for layer in self.layers)
+
+    @property
+    def utilisation(self) -> float:
+        return self.cells / (self.tiles * math.prod(self.tile_shape)) if self.tiles else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        total = {"tiles": self.tiles, "cells": self.cells, "utilisation": self.utilisation}
+        return {
+            "layers": [asdict(layer) for layer in self.layers],
+            "tile_shape": list(self.tile_shape),
+            **total,
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{'layer':<32} {'type':<20} {'tiles':>6} {'cells':>10} {'used':>6}"]
+        for layer in self.layers:
+            end = layer.reason
+            if layer.converted:
+                end = f"{layer.tiles:>6} {layer.cells:>10} {layer.utilisation:>6.1%}"
+            lines.append(f"{layer.name or '(the model)':<32} {layer.kind:<20} {end}")
+        lines.append(f"{'all':<53} {self.tiles:>6} {self.cells:>10} {self.utilisation:>6.1%}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunedLayer:
+    """Error of one product against the digital one, on inputs that the fit has not seen."""
+
+    name: str
+    rmse_before: float
+    rmse_after: float
+    r2: float
+    samples: int
+    held_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneReport:
+    """What tuning did to every product. untouched: products that the given inputs never reached."""
+
+    layers: tuple[TunedLayer, ...]
+    per: str
+    untouched: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"{'product':<40} {'rmse before':>12} {'after':>12} {'r2':>10}   (held out)"]
+        for layer in self.layers:
+            lines.append(
+                f"{layer.name:<40} {layer.rmse_before:>12.4g} {layer.rmse_after:>12.4g} {layer.r2:>10.6f}"
+            )
+        return "\n".join([*lines, *(f"{name:<40} not reached" for name in self.untouched)])
+
+
+class ConvertedModel(nn.Module):
+    """What ``cosim.convert`` returns: ``model`` with crossbar layers, and what can be done with them.
+
+    Attributes of the network (``converted.fc1``) are found as before. ``state_dict`` holds tensors
+    only; the whole object can be pickled, copied and moved between devices.
+    """
+
+    def __init__(self, model: nn.Module, report: ConversionReport) -> None:
+        super().__init__()
+        self.model = model
+        self.report = report
+        self.training = model.training  # train() would change modules that are in a mode of their own
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "model":  # not there yet: while unpickling
+                raise
+            return getattr(super().__getattr__("model"), name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model(*args, **kwargs)
+
+    @property
+    def products(self) -> Mapping[str, CrossbarMatmul]:
+        """Every crossbar product by its name in the model."""
+        return {n: m for n, m in self.model.named_modules() if isinstance(m, CrossbarMatmul)}
+
+    def digital(self, mode: bool = True) -> ConvertedModel:
+        """Compute with the digital weights (or with crossbars again); returns self."""
+        for product in self.products.values():
+            product.digital = bool(mode)
+        return self
+
+    def use_engine(self, engine: str) -> ConvertedModel:
+        """Compute with "ideal", "linear", "newton" or "ngspice" from now on; returns self.
+
+        The cells, the ranges of the converters and the tuning stay.
+        """
+        find_engine(engine)
+        for product in self.products.values():
+            product.set_engine(engine)
+        return self
+
+    def add_effects(self, effects: Sequence[Effect], *, seed: int = 0) -> ConvertedModel:
+        """Further non-idealities, in this order, on top of what the cells have; returns self."""
+        if not all(isinstance(effect, Effect) for effect in effects):
+            raise SpecError(f"effects is {effects!r}: it must be a sequence of cosim.nn.effects")
+        generator = torch.Generator().manual_seed(seed)
+        for product in self.products.values():
+            product.add_effects(effects, generator=generator)
+        return self
+
+    def calibrate(self, inputs: Any, *, samples: int = 1024, seed: int = 0) -> ConvertedModel:
+        """Set the ranges of DACs and ADCs to what the digital network sees for ``inputs``; returns self.
+
+        inputs: one batch, or a list or other iterable of batches; a tuple is the several arguments
+        of one call. Full scale of an input is its largest magnitude; ranges of an ADC come from
+        ``samples`` input vectors of each product, drawn with ``seed``. Fixed ranges stay. Undoes tuning.
+        """
+        for name, recorder in self._recorded(inputs, samples, seed).items():
+            if recorder.rows is not None and recorder.largest is not None:
+                self.products[name].calibrate(recorder.rows, recorder.largest)
+        return self
+
+    def tune(
+        self,
+        inputs: Any = None,
+        *,
+        per: str = "layer",
+        samples: int = 1024,
+        test_fraction: float = 0.25,
+        seed: int = 0,
+    ) -> TuneReport:
+        """Bring every product to the digital one by a line, fitted by least squares.
+
+        inputs: as for ``calibrate``; None: random vectors within full scale. per: one line for each
+        "layer", "tile" or "column" (output). The fit starts from untuned outputs, so tuning again
+        with the same inputs changes nothing. ``test_fraction`` of the vectors are held out; the
+        errors of the report are about them. Raises SpecError for too few vectors.
+        """
+        products = self.products
+        recorders = {} if inputs is None else self._recorded(inputs, samples, seed)
+        layers, untouched = [], []
+        for name, product in products.items():
+            rows = product.random_inputs(samples, seed=seed) if inputs is None else recorders[name].rows
+            if rows is None:
+                untouched.append(name)
+                continue
+            fit = product.tune(rows, per=per, test_fraction=test_fraction, seed=seed)
+            numbers = {k: getattr(fit, k) for k in ("rmse_before", "rmse_after", "r2", "samples", "held_out")}
+            layers.append(TunedLayer(name=name, **numbers))
+        return TuneReport(layers=tuple(layers), per=per, untouched=tuple(untouched))
+
+    def _recorded(self, inputs: Any, samples: int, seed: int) -> dict[str, Recorder]:
+        """What every product sees while the digital network computes ``inputs``."""
+        if samples < 1:
+            raise SpecError(f"samples is {samples}: it must be 1 or more")
+        recorders = {name: Recorder(samples, seed=seed) for name in self.products}
+        with torch.no_grad(), self._as_recorded(recorders):
+            for batch in _batches(inputs):
+                self.model(*batch)
+        return recorders
+
+    @contextmanager
+    def _as_recorded(self, recorders: dict[str, Recorder]) -> Iterator[None]:
+        products = self.products
+        before = {name: product.digital for name, product in products.items()}
+        training = [module for module in self.model.modules() if module.training]
+        self.model.eval()
+        try:
+            for name, product in products.items():
+                product.digital = True
+                product.record(recorders[name])
+            yield
+        finally:
+            for name, product in products.items():
+                product.digital = before[name]
+                product.record(None)
+            for module in training:
+                module.training = True
+
+
+def _batches(inputs: Any) -> Iterator[tuple[Any, ...]]:
+    """Arguments of each call."""
+    if isinstance(inputs, torch.Tensor):
+        yield (inputs,)
+    elif isinstance(inputs, tuple):
+        yield inputs
+    elif isinstance(inputs, Iterable) and not isinstance(inputs, str | bytes | Mapping):
+        for batch in inputs:
+            yield batch if isinstance(batch, tuple) else (batch,)
+    else:
+        raise SpecError(f"inputs of type {type(inputs).__name__}: give a tensor, a tuple, or a list of them")
