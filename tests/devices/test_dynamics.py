@@ -15,7 +15,7 @@ from cosim.devices.device import Device
 from cosim.devices.dynamics import ENGINES, Trace, register_engine
 from cosim.devices.integrator import ESDIRK32
 from cosim.errors import SolveError, SpecError
-from tests.models.reference import (
+from models.reference import (
     DataDriven,
     DataDriven2021,
     LinearIonDrift,
@@ -24,7 +24,7 @@ from tests.models.reference import (
     trajectory,
     vteam_sine,
 )
-from tests.tolerances import (
+from tolerances import (
     DISPLACEMENT,
     PULSE_TARGET,
     ROUNDING,
