@@ -43,8 +43,8 @@ def _load_badcrossbar(problem: Problem) -> SetUp:
         solution = badcrossbar.compute(
             voltages.cpu().numpy().T,
             resistance,
-            r_i_word_line=wires.row,
-            r_i_bit_line=wires.column,
+            r_i_word_line=float(wires.row),
+            r_i_bit_line=float(wires.column),
             node_voltages=False,
             all_currents=False,
         )

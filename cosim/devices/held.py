@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ _LAYER = 1e-7  # of the state range: where a drift out of it ends
 _INSIDE = 1e-12  # of the state range: no bounds of the model's own are met there
 _SLACK = 0.05  # of the state range: how far outside an iterate may go
 _CELLS, _ZOOMS = 48, 4  # of the time integral; 48^-4 of the way is resolved
-_solve_band = get_lapack_funcs("tbtrs", dtype=np.float64)
+_solve_band: Any = get_lapack_funcs("tbtrs", dtype=np.float64)
 _PATH = 512  # cells of the integral over a whole way
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
 

@@ -101,7 +101,7 @@ class Conv(nn.Module):
             outputs = matmul.finish(outputs, axis=1)
         if self.bias is not None:
             outputs = outputs + self.bias.reshape(-1, *[1] * self.axes)
-        outputs = outputs.to(inputs.dtype)
+        outputs = outputs.to(inputs.dtype).contiguous()  # as torch's own: networks call .view on it
         return outputs if inputs.ndim == self.axes + 2 else outputs[0]
 
     def _convolve(self, batch: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:

@@ -56,10 +56,12 @@ class Lines:
 
     def pick(self, tiles: slice | torch.Tensor) -> Lines:
         """The lines of some tiles."""
-        parts = {
-            name: part if part is None or len(part) == 1 else part[tiles] for name, part in vars(self).items()
-        }
-        return Lines(**parts)
+        return Lines(
+            word=_pick(self.word, tiles),
+            bit=_pick(self.bit, tiles),
+            word_far=None if self.word_far is None else _pick(self.word_far, tiles),
+            bit_far=None if self.bit_far is None else _pick(self.bit_far, tiles),
+        )
 
     def word_drop(self, current: torch.Tensor, tiles: slice, rows: slice) -> torch.Tensor:
         """Volts from the drivers to the word line nodes, for the cell currents of some rows."""
@@ -84,6 +86,10 @@ class Lines:
     def drop(self, current: torch.Tensor) -> torch.Tensor:
         """Volts that the wires take from every cell; differentiable in the resistances."""
         return self.word_drop(current, slice(None), slice(None)) + self.bit_drop(current)
+
+
+def _pick(part: torch.Tensor, tiles: slice | torch.Tensor) -> torch.Tensor:
+    return part if len(part) == 1 else part[tiles]
 
 
 def _fed(current: torch.Tensor, along: torch.Tensor, total: torch.Tensor, dim: int) -> torch.Tensor:

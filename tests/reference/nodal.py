@@ -178,7 +178,7 @@ def dense_currents(
     sense = column if sense is None else sense
     ohm = {"row": row, "column": column, "source": source, "sense": sense}
     net = _Network(rows, columns, **ohm, source_far=source_far, sense_far=sense_far)
-    full = net.laplacian(net.a, net.b, net.g) + net.laplacian(net.word, net.bit, g.ravel())
+    full = sp.csr_matrix(net.laplacian(net.a, net.b, net.g) + net.laplacian(net.word, net.bit, g.ravel()))
     potential = np.zeros((net.count, len(v)))
     potential[net.drive] = v.T
     inner = full[net.free][:, net.free]

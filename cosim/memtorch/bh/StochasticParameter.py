@@ -1,0 +1,182 @@
+"""Parameters that are drawn anew for every device: ``StochasticParameter`` and ``unpack_parameters``.
+
+Draws come from torch's default generator, as in MemTorch: ``torch.manual_seed`` makes them repeat.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.distributions import Distribution, Normal
+
+from cosim.errors import SpecError
+
+__all__ = ["Dict2Obj", "Sampler", "StochasticParameter", "draw_resistances", "unpack_parameters"]
+
+_ALIASES = {"mean": "loc", "std": "scale"}  # of Normal, as in MemTorch's case study
+_OWN = ("self", "__class__")  # of locals() in a constructor
+_RELATIVE = 1e-9  # tolerance of math.isclose
+
+
+class Dict2Obj:
+    """The entries of a dictionary as attributes.
+
+    >>> Dict2Obj({"r_on": 50.0}).r_on
+    50.0
+    """
+
+    def __init__(self, dictionary: Mapping[str, Any]) -> None:
+        self.__dict__.update(dictionary)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no parameter {name!r}: there are {', '.join(self.__dict__)}")
+
+
+class Sampler:
+    """Draws a parameter when called, clamped to min and max. ``mean`` is the mean before clamping."""
+
+    def __init__(self, distribution: Distribution | float, low: float, high: float) -> None:
+        self.distribution, self.low, self.high = distribution, low, high
+
+    @property
+    def mean(self) -> float:
+        mean = self.distribution.mean if isinstance(self.distribution, Distribution) else self.distribution
+        return float(torch.as_tensor(mean).double().clamp(self.low, self.high))
+
+    def draw(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """Independent draws, float64."""
+        if isinstance(self.distribution, Distribution):
+            drawn = self.distribution.sample(torch.Size(shape)).double()
+        else:
+            drawn = torch.full(shape, float(self.distribution), dtype=torch.float64)
+        return drawn.clamp(self.low, self.high)
+
+    def __call__(self, return_mean: bool = False) -> float:
+        return self.mean if return_mean else float(self.draw(()))
+
+    def __repr__(self) -> str:
+        return f"StochasticParameter({self.distribution}, min={self.low}, max={self.high})"
+
+
+def StochasticParameter(
+    distribution: type[Distribution] | float = Normal,
+    min: float = 0,
+    max: float = math.inf,
+    function: bool = True,
+    **kwargs: Any,
+) -> Any:
+    """A parameter with device-to-device spread; the keyword arguments are those of ``distribution``.
+
+    A number in place of the distribution is the mean of a normal one; ``std`` is its scale, and may
+    be 0. Returns a ``Sampler``; with ``function=False`` one drawn number. Raises SpecError for an
+    argument that the distribution does not take.
+
+    >>> _ = torch.manual_seed(0)
+    >>> sampler = StochasticParameter(loc=200.0, scale=20.0, min=2)
+    >>> sampler.mean, 100 < sampler() < 300
+    (200.0, True)
+    """
+    if not isinstance(distribution, type):
+        kwargs = {"loc": float(distribution), **kwargs}
+        distribution = Normal
+    if distribution is Normal:
+        kwargs = {_ALIASES.get(name, name): value for name, value in kwargs.items()}
+    known = inspect.signature(distribution.__init__).parameters
+    for name in kwargs:
+        if name not in known or name == "self":
+            taken = ", ".join(n for n in known if n not in ("self", "validate_args"))
+            raise SpecError(f"{distribution.__name__} has no argument {name!r}; it takes: {taken}")
+    if not min <= max:
+        raise SpecError(f"min is {min} and max is {max}: min must not be above max")
+    drawn: Distribution | float
+    if distribution is Normal and kwargs.get("scale") == 0:
+        drawn = float(kwargs["loc"])
+    else:
+        drawn = distribution(**kwargs)
+    sampler = Sampler(drawn, min, max)
+    return sampler if function else sampler()
+
+
+def unpack_parameters(
+    local_args: Mapping[str, Any],
+    r_rel_tol: float | None = None,
+    r_abs_tol: float | None = None,
+    resample_threshold: int = 5,
+) -> Dict2Obj:
+    """``local_args`` with every sampler replaced by one draw.
+
+    r_off and r_on are drawn again, at most ``resample_threshold`` times, while r_off is not above r_on
+    or closer to it than the tolerances. Raises SpecError where they stay that close.
+    """
+    drawn = {name: _value(value) for name, value in local_args.items() if name not in _OWN}
+    if {"r_on", "r_off"} <= set(drawn):
+        r_on, r_off = draw_resistances(
+            local_args["r_on"], local_args["r_off"], (), r_rel_tol, r_abs_tol, resample_threshold
+        )
+        drawn |= {"r_on": float(r_on), "r_off": float(r_off)}
+    return Dict2Obj(drawn)
+
+
+def draw_resistances(
+    r_on: Any,
+    r_off: Any,
+    shape: tuple[int, ...],
+    r_rel_tol: float | None = None,
+    r_abs_tol: float | None = None,
+    resample_threshold: int = 5,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """r_on and r_off of ``shape`` devices, float64; numbers or samplers. r_off is above r_on.
+
+    Cells that overlap are drawn again; what then still is the wrong way round is exchanged, with a
+    warning. Raises SpecError for resistances that are equal within the tolerances.
+    """
+    low, high = _draw(r_on, shape), _draw(r_off, shape)
+    for _ in range(resample_threshold):
+        bad = _overlap(low, high, r_rel_tol, r_abs_tol)
+        if not bool(bad.any()) or not (callable(r_on) or callable(r_off)):
+            break
+        low = torch.where(bad, _draw(r_on, shape), low)
+        high = torch.where(bad, _draw(r_off, shape), high)
+    wrong = low > high
+    if bool(wrong.any()):
+        if not (callable(r_on) or callable(r_off)):
+            raise SpecError(f"r_on is {r_on} ohm and r_off is {r_off} ohm: r_off must be above r_on")
+        warnings.warn(
+            f"r_on {r_on} and r_off {r_off} overlap: in {int(wrong.sum())} of {wrong.numel()} devices the "
+            "lower resistance was taken as r_on",
+            UserWarning,
+            stacklevel=2,
+        )
+        low, high = torch.minimum(low, high), torch.maximum(low, high)
+    if bool(_overlap(low, high, r_rel_tol, r_abs_tol).any()):
+        raise SpecError(
+            f"r_on {r_on} and r_off {r_off} are equal, or too close, after {resample_threshold} draws: "
+            "give them more distance"
+        )
+    return low, high
+
+
+def _overlap(
+    low: torch.Tensor, high: torch.Tensor, relative: float | None, absolute: float | None
+) -> torch.Tensor:
+    close = (_RELATIVE if relative is None else relative) * torch.maximum(low.abs(), high.abs())
+    return high - low <= torch.clamp(close, min=0.0 if absolute is None else absolute)
+
+
+def _draw(value: Any, shape: tuple[int, ...]) -> torch.Tensor:
+    if isinstance(value, Sampler):
+        return value.draw(shape)
+    if callable(value):
+        draw: Callable[[], Any] = value
+        drawn = [float(draw()) for _ in range(math.prod(shape))]
+        return torch.tensor(drawn, dtype=torch.float64).reshape(shape)
+    return torch.full(shape, float(value), dtype=torch.float64)
+
+
+def _value(value: Any) -> Any:
+    return value() if callable(value) and not isinstance(value, type) else value

@@ -1,0 +1,66 @@
+"""Device failure, and resistances that differ from write to write."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch.distributions import Distribution, Normal
+
+from cosim.memtorch.bh.StochasticParameter import StochasticParameter, draw_resistances
+from cosim.memtorch.mn.layer import MemristiveLayer
+from cosim.nn import effects
+from cosim.nn.cells import Cells
+
+__all__ = ["apply_cycle_variability", "apply_device_faults"]
+
+
+def apply_device_faults(
+    layer: MemristiveLayer, lrs_proportion: float, hrs_proportion: float, electroform_proportion: float
+) -> MemristiveLayer:
+    """Exact shares of the cells stuck at their highest (lrs) or lowest conductance (hrs, electroform).
+
+    Which ones comes from torch's default generator. Raises SpecError for shares above 1 together.
+    """
+    faults = effects.DeviceFaults(lrs=lrs_proportion, hrs=hrs_proportion, electroform=electroform_proportion)
+    layer.matmul.add_effects([faults], generator=fresh_generator())
+    return layer
+
+
+def apply_cycle_variability(
+    layer: MemristiveLayer,
+    distribution: type[Distribution] = Normal,
+    min: float = 0,
+    max: float = math.inf,
+    parallelize: bool = False,
+    r_off_kwargs: dict[str, Any] | None = None,
+    r_on_kwargs: dict[str, Any] | None = None,
+) -> MemristiveLayer:
+    """New bounds r_on, r_off (ohm) of this write in every cell; conductances are clipped to them.
+
+    The keyword arguments are those of ``distribution``. parallelize: all cells are drawn at once anyway.
+    """
+    draws = [
+        StochasticParameter(distribution, min=min, max=max, **(kwargs or {}))
+        for kwargs in (r_on_kwargs, r_off_kwargs)
+    ]
+    layer.matmul.add_effects([_Cycle(*draws)], generator=torch.Generator())
+    return layer
+
+
+class _Cycle(effects.Effect):
+    """Bounds of one write."""
+
+    def __init__(self, r_on: Any, r_off: Any) -> None:
+        self.r_on, self.r_off = r_on, r_off
+
+    def apply(self, cells: Cells, generator: torch.Generator) -> Cells:
+        r_on, r_off = draw_resistances(self.r_on, self.r_off, cells.shape)
+        low, high = (1 / part.to(cells.conductance) for part in (r_off, r_on))
+        return cells.write(torch.minimum(torch.maximum(cells.actual, low), high))
+
+
+def fresh_generator() -> torch.Generator:
+    """A generator whose seed comes from torch's default one, so that ``manual_seed`` decides."""
+    return torch.Generator().manual_seed(int(torch.randint(2**62, ())))

@@ -1,0 +1,21 @@
+"""Conductance drift: Boybat et al., NVMTS 2018."""
+
+from __future__ import annotations
+
+import torch
+
+from cosim.memtorch.mn.layer import MemristiveLayer
+from cosim.nn.effects import Drift
+
+__all__ = ["model_conductance_drift"]
+
+_EARLIEST = 1e-12  # s, for an initial time of 0
+
+
+def model_conductance_drift(
+    layer: MemristiveLayer, x: float, initial_time: float = 1e-12, drift_coefficient: float = 0.1
+) -> MemristiveLayer:
+    """G(x) = G(initial_time) (x/initial_time)^(-drift_coefficient), within the reach of each cell; s."""
+    drift = Drift(seconds=x, nu=drift_coefficient, initial=initial_time or _EARLIEST)
+    layer.matmul.add_effects([drift], generator=torch.Generator())
+    return layer
