@@ -294,9 +294,11 @@ class Device:
             self._check_reachable(wanted, ends)
             rising = ends[1] > ends[0]
             below, above = (torch.full_like(wanted, x) for x in (low, high))
+            volts = as_tensor(v_read, "v_read")
             for _ in range(_BISECTIONS):
-                middle = 0.5 * (below + above)
-                short = (self.conductance(middle, v_read) < wanted) == rising
+                middle = 0.5 * (below + above)  # inside the range, so the checks of conductance() are spent
+                chord = self.current_and_slope(volts, middle)[0] / v_read
+                short = (chord < wanted) == rising
                 below, above = torch.where(short, middle, below), torch.where(short, above, middle)
             found = 0.5 * (below + above)
         return self._with_gradient(found, wanted, v_read) if wanted.requires_grad else found
