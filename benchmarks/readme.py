@@ -1,4 +1,4 @@
-"""Paste the summary of a result between the markers of README.md.
+"""Paste the headline of a result between the markers of README.md.
 
 python benchmarks/readme.py benchmarks/results/<machine>.json
 """
@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from cosim.bench.report import summary
+from cosim.bench.report import headline
 from cosim.errors import SpecError
 
 __all__ = ["README", "paste"]
@@ -20,7 +20,7 @@ START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 
 
 def paste(result: Path, readme: Path = README) -> None:
-    """Replace what stands between the markers of ``readme`` by the figure and summary of ``result``.
+    """Replace what stands between the markers of ``readme`` by the figure and headline of ``result``.
 
     Raises SpecError if the markers are not there.
     """
@@ -28,14 +28,14 @@ def paste(result: Path, readme: Path = README) -> None:
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not (start and end):
-        raise SpecError(f"{readme} has no place for the summary: add the lines {START} and {END}")
+        raise SpecError(f"{readme} has no place for the headline: add the lines {START} and {END}")
     document = json.loads(result.read_text(encoding="utf-8"))
     link = Path(os.path.relpath(result.resolve(), readme.resolve().parent)).with_suffix("").as_posix()
     lines = [
         start,
         f"![Times of cosim and its peers]({link}.png)",
-        summary(document).strip(),
-        f"Every measurement: [{link}.md]({link}.md)",
+        headline(document).strip(),
+        f"All times and errors, and published figures of CrossSim and MemTorch: [{link}.md]({link}.md)",
         end,
     ]
     readme.write_text(before + "\n\n".join(lines) + after, encoding="utf-8")

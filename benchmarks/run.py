@@ -34,7 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="interleaved repetitions")
     parser.add_argument("--device", dest="place", help="cpu or cuda: where cosim's engines run")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
-    parser.add_argument("--update-readme", action="store_true", help="paste the summary into README.md")
+    parser.add_argument("--update-readme", action="store_true", help="paste the headline into README.md")
     return parser.parse_args()
 
 

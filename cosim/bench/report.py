@@ -14,7 +14,7 @@ from cosim.bench.findings import LINEAR
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["details", "plot", "summary", "write"]
+__all__ = ["details", "headline", "plot", "summary", "write"]
 
 _BATCH = 64
 _CONTENDERS = ("ideal", "linear", "splu", "splu, symmetric", "badcrossbar", "ngspice")
@@ -22,10 +22,17 @@ _NONLINEAR_CONTENDERS = ("newton", "splu Newton", "ngspice")
 _COLOURS = {name: f"C{k}" for k, name in enumerate(dict.fromkeys(_CONTENDERS + _NONLINEAR_CONTENDERS))}
 
 
+def headline(document: dict[str, Any]) -> str:
+    """What fits a README: where it ran, the ratios, many tiles in one call."""
+    return _join(_origin(document), _ratios(document), _many(document), _missing(document))
+
+
 def summary(document: dict[str, Any]) -> str:
-    """The part that one reads: ratios, times with errors, memory, figures of others."""
-    parts = [_origin(document), _ratios(document), _linear(document), _nonlinear(document)]
-    parts += [_many(document), _missing(document), _published(document)]
+    """The headline, times with errors, figures of others."""
+    return _join(headline(document).rstrip(), _linear(document), _nonlinear(document), _published(document))
+
+
+def _join(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -141,7 +141,7 @@ def test_what_is_written(document: dict[str, Any], tmp_path: Path):
     assert len(plot(read).axes) == 2
 
 
-def test_the_summary_goes_between_the_markers(document: dict[str, Any], tmp_path: Path):
+def test_the_headline_goes_between_the_markers(document: dict[str, Any], tmp_path: Path):
     paste = runpy.run_path(str(ROOT / "benchmarks" / "readme.py"))["paste"]
     result, readme = write(document, tmp_path / "results", "machine")[0], tmp_path / "README.md"
     readme.write_text("before\n<!-- bench:start -->\nold\n<!-- bench:end -->\nafter\n")
@@ -154,7 +154,7 @@ def test_the_summary_goes_between_the_markers(document: dict[str, Any], tmp_path
     assert text.count("ngspice / newton: batch of 3") == 3
     assert "old" not in text
     readme.write_text("nothing\n")
-    with pytest.raises(SpecError, match="has no place for the summary: add the lines <!-- bench:start -->"):
+    with pytest.raises(SpecError, match="has no place for the headline: add the lines <!-- bench:start -->"):
         paste(result, readme)
 
 
