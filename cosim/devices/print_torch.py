@@ -116,12 +116,12 @@ class TorchModel:
             trace = self._trace(zero | held)
         self.nodes = tuple(ir.nodes[k].name for k in trace.kept)
         self._range_checks = [name for name, _ in trace.range_checks]
-        arguments = [f"p_{name}" for name in self.varying]
+        self.arguments = tuple(f"p_{name}" for name in self.varying)
+        self.unknowns = tuple(f"u{k}" for k in trace.kept)
         code = trace.tracer.code
-        unknowns = [f"u{k}" for k in trace.kept]
-        self._check, _ = _compile(code, ["like", *arguments], [check for _, check in trace.range_checks])
+        self._check, _ = _compile(code, ["like", *self.arguments], [check for _, check in trace.range_checks])
         self._evaluate, self.source = _compile(
-            code, ["like", *unknowns, *arguments, "abstime"], trace.outputs
+            code, ["like", *self.unknowns, *self.arguments, "abstime"], trace.outputs
         )
         self._shape = trace
 
@@ -144,6 +144,22 @@ class TorchModel:
         resist = dict(zip(entries, values[2 * count : 2 * count + len(entries)], strict=True))
         react = dict(zip(entries, values[2 * count + len(entries) :], strict=True))
         return Terms(values[:count], values[count : 2 * count], resist, react)
+
+    def straight(self) -> tuple[list[Straight], tuple[Operand, Operand]]:
+        """The code, and in it the static residual of the first node and its slope by that node's voltage."""
+        shape = self._shape
+        slopes = dict(zip(shape.entries, shape.jacobian["resist"], strict=True))
+        return shape.tracer.code, (shape.resist[0], slopes.get((0, 0), Known(0.0)))
+
+    def reader(self, names: Sequence[str]) -> Callable[[Mapping[str, torch.Tensor]], list[torch.Tensor]]:
+        """Varying parameters -> values of ``straight`` that depend on nothing else."""
+        function, _ = _compile(self._shape.tracer.code, ["like", *self.arguments], names)
+
+        def read(parameters: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+            given = [parameters[name] for name in self.varying]
+            return function(given[0], *given) if names else []
+
+        return read
 
     def check(self, parameters: Mapping[str, torch.Tensor]) -> None:
         """Raise SpecError if a varying parameter is outside its range in any cell."""

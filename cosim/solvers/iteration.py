@@ -1,11 +1,12 @@
-"""Newton's iteration on networks of cells: one preconditioner for all vectors, then one for each."""
+"""Newton's iteration on networks of cells: compiled, or by one preconditioner for all vectors or for each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
+from cosim.solvers.kernel import solve_compiled
 from cosim.solvers.krylov import newton_update
 from cosim.solvers.network import ALL, Network, Point
 from cosim.solvers.preconditioner import Preconditioner
@@ -24,7 +25,8 @@ class Newton:
     """Solves batches of vectors, one after another, and keeps what they share: the preconditioner.
 
     guess: slopes to start from, ``(tiles, rows, columns)`` S. max_steps: of a vector with its own
-    preconditioner. systems: how many of those fit in memory.
+    preconditioner. systems: how many of those fit in memory; with 0, what compiled code does not solve
+    stays unsolved.
     """
 
     guess: torch.Tensor
@@ -37,6 +39,20 @@ class Newton:
         if network.ideal:
             unloaded = network.evaluate(torch.zeros_like(network.unloaded), network.dtype)
             return network.evaluate(-unloaded.residual, network.dtype)
+        found = solve_compiled(network)
+        if found is None:
+            return self._with_factors(network)
+        point = network.evaluate(found.current, network.dtype)
+        point = replace(point, iterations=found.iterations)
+        left = (~point.converged).any(0).nonzero()[:, 0]
+        if len(left) and self.systems:
+            old = point.pick(ALL, left)
+            some = self._with_factors(network.pick(ALL, left))
+            point.put(ALL, left, some.replaced(old, old.converged))
+        return point
+
+    def _with_factors(self, network: Network) -> Point:
+        """The same, with networks factored: slower for most vectors, but it gives up none too early."""
         if self.shared is None:
             self.shared = Preconditioner(self.guess.to(torch.float32), network.lines)
         point = self._shared_steps(network, self._start(network, self.shared), _SHARED_STEPS)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import torch
 
+from cosim.devices.print_cells import LINEAR, CellLoop
+from cosim.solvers.library import draw, library
 from cosim.solvers.lines import Lines, turn
 from cosim.solvers.preconditioner import chunks
 
@@ -37,6 +39,15 @@ class Cells(Protocol):
         """All that the law depends on."""
         ...
 
+    @property
+    def loop(self) -> CellLoop | None:
+        """The law as C text, if there is one."""
+        ...
+
+    def fields(self) -> list[torch.Tensor]:
+        """What ``loop`` reads per cell: no dimension, or four that broadcast with cell arrays."""
+        ...
+
     def pick(self, tiles: Index, vectors: Index) -> Cells: ...
 
     def apart(self, tiles: torch.Tensor, vectors: torch.Tensor) -> Cells:
@@ -54,11 +65,23 @@ class DeviceCells:
 
     def at(self, voltage: torch.Tensor, tiles: slice, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
         parameters = {name: _part(value, tiles, rows) for name, value in self.parameters.items()}
-        return self.device.current_and_slope(voltage, _part(self.state, tiles, rows), parameters)
+        state = _part(self.state, tiles, rows)
+        loop = None if torch.is_grad_enabled() else self.loop
+        code = None if loop is None else library(loop, voltage)
+        if loop is None or code is None:
+            return self.device.current_and_slope(voltage, state, parameters)
+        return draw(code, loop, self.device.loop_fields(state, parameters), voltage)
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
         return self.state, *self.parameters.values()
+
+    @property
+    def loop(self) -> CellLoop | None:
+        return self.device.cell_loop
+
+    def fields(self) -> list[torch.Tensor]:
+        return self.device.loop_fields(self.state, self.parameters)
 
     def pick(self, tiles: Index, vectors: Index) -> DeviceCells:
         parameters = {name: _some_tiles(value, tiles) for name, value in self.parameters.items()}
@@ -81,6 +104,13 @@ class LinearCells:
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
         return (self.slope,)
+
+    @property
+    def loop(self) -> CellLoop:
+        return LINEAR
+
+    def fields(self) -> list[torch.Tensor]:
+        return LINEAR.fields({"slope": self.slope})
 
     def pick(self, tiles: Index, vectors: Index) -> LinearCells:
         return LinearCells(slope=self.slope[tiles][:, :, vectors])

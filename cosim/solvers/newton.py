@@ -1,8 +1,11 @@
 """Nonlinear cells of any device in the exact wire network: Newton-Krylov, batched over vectors and tiles.
 
-All vectors of a tile share one linear network in float32 as the preconditioner of their Newton steps;
-what a step leaves is measured in full precision with the device's own equations. Vectors that stall
-get a float64 network of their own at every step.
+On the CPU in float64, compiled code takes one vector after the other in the cache of each core: Newton
+steps by conjugate gradients, which need the wires as running sums only, and no factorisation. The
+vectors that it gives up, and all of them where there is no compiled code, are solved in torch: those of a
+tile share one linear network in float32 as the preconditioner of their steps, those that stall get a
+float64 network of their own at every step. Whatever found them, what the currents leave of Kirchhoff's
+law is measured in full precision with the device's own equations, and ``status`` tells no more than that.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from cosim.errors import SpecError
 from cosim.nodes import Nodes
 from cosim.solvers.implicit import attach
 from cosim.solvers.iteration import Newton
+from cosim.solvers.kernel import compiles
 from cosim.solvers.lines import Lines
 from cosim.solvers.network import DeviceCells, Network, Point, arrange
 from cosim.solvers.preconditioner import Preconditioner
@@ -69,14 +73,15 @@ def solve_newton(
 
     nodes: also give ``solution.nodes``, voltages and currents inside the tile, and ``solution.power``.
     tolerance: error allowed in a column current, relative to the largest column current of its
-    vector; never tighter than rounding. max_iterations: Newton steps of one vector after the
-    shared steps. memory: bytes allowed for factors and for cell arrays.
+    vector; never tighter than rounding. max_iterations: Newton steps of one vector with factors of
+    its own. memory: bytes allowed for factors and for cell arrays.
 
     stats, each ``(*tiles, batch)``: ``residual`` A, the largest KCL error at any node;
     ``error_bound`` A, their sum, which bounds the error of every current while no cell has a
     negative slope; ``relative_residual``, the residual over the largest current; ``iterations``.
 
-    Raises SpecError for a tolerance outside (0, 1) and for a tile whose factors exceed ``memory``.
+    Raises SpecError for a tolerance outside (0, 1), and for a tile that needs factors (no compiled code
+    takes it) beyond ``memory``.
     """
     if not 0 < tolerance < 1:
         raise SpecError(f"tolerance is {tolerance}: it must lie between 0 and 1")
@@ -137,19 +142,20 @@ def _solve_in_chunks(
     """Groups of tiles, then of vectors, so that a group fits in memory and, if it can, in the cache."""
     rows, columns = network.shape
     need = Preconditioner.nbytes(rows, columns, torch.float64)
-    if need > memory:
+    if need > memory and not compiles(network):
         shape = f"{columns}x{rows}" if network.turned else f"{rows}x{columns}"
         raise SpecError(f"a {shape} tile needs {need} bytes of factors, memory={memory}: raise memory=")
     tiles = max(1, min(memory, _FAST_MEMORY) // need)
+    systems = max(1, memory // (2 * need)) if need <= memory else 0
     groups = []
     for first in range(0, len(chord), tiles):
         guess = chord[first : first + tiles]
-        newton = Newton(guess=guess, max_steps=max_iterations, systems=max(1, memory // (2 * need)))
+        newton = Newton(guess=guess, max_steps=max_iterations, systems=systems)
         most = memory // (2 * _CELL_BYTES * guess.numel())
         size = max(1, min(most, max(_VECTORS, _CELLS // guess.numel())))
         batches = [
             _solve(network.pick(slice(first, first + tiles), slice(start, start + size)), newton, nodes)
-            for start in range(0, network.drive.shape[2], size)
+            for start in range(0, max(1, network.drive.shape[2]), size)
         ]
         groups.append(_Result.join(batches, 1))
     return _Result.join(groups, 0)

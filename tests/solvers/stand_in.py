@@ -19,6 +19,12 @@ class Resistor:
     is_linear = True
     digest = "stand-in-resistor"
     parameters: Any = MappingProxyType({})
+    state_parameter = "state"
+    cell_loop = None  # no Verilog-A, so none in C
+
+    @property
+    def given(self) -> Any:
+        return self.parameters
 
     def replace(self, **parameters: Any) -> Any:
         return type(self)(**{**self.parameters, **parameters})
