@@ -1,0 +1,43 @@
+"""A product on crossbars without a network."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from cosim.arrays import Array, as_tensor, check_finite
+from cosim.errors import SpecError
+from cosim.nn.hardware import Hardware
+from cosim.nn.matmul import CrossbarMatmul
+
+__all__ = ["matmul"]
+
+
+def matmul(
+    inputs: Array, weight: Array, *, generator: torch.Generator | None = None, **hardware: Any
+) -> torch.Tensor:
+    """``inputs @ weight.T`` on crossbars, without a network: ``(..., inputs)`` to ``(..., outputs)``.
+
+    weight: ``(outputs, inputs)``. hardware: the fields of ``Hardware``, ``device`` among them. The
+    largest input becomes full scale. For many calls with one weight keep a ``CrossbarMatmul``.
+
+    >>> import cosim
+    >>> device = cosim.Device("vteam", r_on=10e3, r_off=1e6)
+    >>> matmul([[1.0, 2.0]], [[0.5, -1.0], [1.0, 1.0]], device=device).tolist()[0]  # doctest: +ELLIPSIS
+    [-1.5..., 3.0...]
+    """
+    if hardware.get("trainable"):
+        raise SpecError(
+            "trainable=True: matmul keeps no weight that could be trained; keep a CrossbarMatmul, "
+            "or use cosim.convert"
+        )
+    vectors = check_finite(as_tensor(inputs, "inputs"), "inputs")
+    product = CrossbarMatmul(
+        as_tensor(weight, "weight").to(vectors), Hardware(**hardware), generator=generator
+    )
+    if vectors.shape[-1:] == (product.tiling.rows,) and not product.grouped:
+        rows = vectors.reshape(1, vectors.shape[:-1].numel(), product.tiling.rows)
+        product.calibrate(rows, rows.abs().amax() if math.prod(rows.shape) else product.full_scale)
+    return product(vectors)

@@ -1,0 +1,174 @@
+"""Sampled tiles of one product: its engine and a reference solve the same cells and voltages."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+
+from cosim.arrays import Currents, Voltages
+from cosim.crossbar import Solution, Status, Tile
+from cosim.engines import find_engine
+from cosim.errors import ToolFailed
+from cosim.nn.estimates import Errors, share_beyond
+from cosim.nn.matmul import CrossbarMatmul
+from cosim.nn.recording import Recorder
+from cosim.nn.validation_report import LayerValidation
+
+__all__ = ["Reference", "TileSample", "validate_tiles"]
+
+_TILES_AT_ONCE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The engine that is believed. executor: runs the jobs of ngspice; None for another engine."""
+
+    engine: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    executor: Executor | None = None
+    workers: int = 1
+
+    def options_for(self, tiles: int, vectors: int) -> dict[str, Any]:
+        """All options for ``vectors`` of each tile: one job per tile, more where workers would idle."""
+        if self.executor is None:
+            return dict(self.options)
+        chunk = math.ceil(vectors / math.ceil(self.workers / tiles))
+        return {**self.options, "executor": self.executor, "chunk": max(1, chunk)}
+
+    def solve(self, tile: Tile, volts: Voltages) -> Solution:
+        """Without an exception for a program that failed: no vector is solved then, and stats say why."""
+        tiles, vectors = volts.shape[:2]
+        try:
+            return find_engine(self.engine).solve(tile, volts, **self.options_for(tiles, vectors))
+        except ToolFailed as error:
+            return Solution(
+                currents=volts.new_full((tiles, vectors, tile.columns), math.nan),
+                status=torch.full((tiles, vectors), int(Status.NOT_RUN), device=volts.device),
+                engine=self.engine,
+                stats={"errors": (str(error),)},
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TileSample:
+    """Tiles of a product and input vectors of each: numbers ``(k,)``, volts ``(k, each, height)``."""
+
+    numbers: torch.Tensor
+    volts: Voltages
+
+    @classmethod
+    def draw(cls, product: CrossbarMatmul, recorder: Recorder, samples: int, seed: int) -> TileSample:
+        """At least ``samples`` pairs of tile and vector, as far as there are so many.
+
+        Equal numbers for every tile; with more tiles than samples, that many tiles with one vector
+        each. Vectors repeat only where there are fewer than samples, and then evenly.
+        """
+        assert recorder.rows is not None
+        tiling, kept = product.tiling, recorder.rows.shape[1]
+        generator = torch.Generator().manual_seed(seed)
+        numbers = torch.randperm(tiling.tiles, generator=generator)[:samples].sort().values
+        each = min(math.ceil(samples / len(numbers)), kept)
+        # the rows are in random order already
+        vectors = torch.arange(len(numbers) * each).reshape(-1, each) % kept  # (k, each)
+        volts = product.volts(recorder.rows).flatten(0, 1)  # (groups * R, kept, rows of a tile)
+        lines = numbers // tiling.across
+        volts = volts[lines[:, None].to(volts.device), vectors.to(volts.device)]
+        return cls(numbers=numbers, volts=pad(volts, (0, tiling.height - volts.shape[-1])).double())
+
+    def __len__(self) -> int:
+        return math.prod(self.volts.shape[:2])
+
+
+def validate_tiles(
+    name: str,
+    product: CrossbarMatmul,
+    recorder: Recorder,
+    reference: Reference,
+    *,
+    samples: int,
+    seed: int,
+    confidence: float,
+    advance: Callable[[float], None],
+) -> LayerValidation:
+    """Draw pairs of tile and input vector, solve them twice, compare; ``advance`` hears of each share."""
+    sample = TileSample.draw(product, recorder, samples, seed)
+    failures: Counter[str] = Counter()
+    found: list[tuple[Errors, Errors]] = []
+    for numbers, volts in zip(
+        sample.numbers.split(_TILES_AT_ONCE), sample.volts.split(_TILES_AT_ONCE), strict=True
+    ):
+        tile = product.some_tiles(numbers)
+        mine = find_engine(product.engine).solve(tile, volts)
+        truth = reference.solve(tile, volts)
+        failures += _reasons(mine, truth)
+        found += _errors(product, numbers, volts, mine, truth)
+        advance(len(numbers) / len(sample.numbers))
+    currents, outputs = (Errors.joined(column) for column in zip(*found, strict=True))
+    known = {"confidence": confidence, "population": product.tiling.tiles * recorder.seen}
+    return LayerValidation(
+        name=name,
+        engine=product.engine,
+        tiles=product.tiling.tiles,
+        vectors=recorder.seen,
+        samples=len(currents),
+        failures=dict(failures),
+        current=currents.scale,
+        current_error=currents.rms(**known),
+        largest_current_error=currents.worst,
+        output_error=outputs.rms(**known),
+        largest_output_error=outputs.worst,
+        beyond=share_beyond(len(currents), confidence=confidence),
+    )
+
+
+def _reasons(*solutions: Solution) -> Counter[str]:
+    """Why pairs are missing; one that both engines failed on counts for the first."""
+    found: Counter[str] = Counter()
+    left = torch.ones_like(solutions[0].solved.cpu())
+    for solution in solutions:
+        for value in solution.status.cpu()[left & ~solution.solved.cpu()].tolist():
+            status = Status(value)
+            why = f"{status.name}, {status.remedy}"
+            if status is Status.NOT_RUN and solution.stats.get("errors"):
+                why = "; ".join(dict.fromkeys(solution.stats["errors"]))
+            found[f"{solution.engine}: {why}"] += 1
+        left &= solution.solved.cpu()
+    return found
+
+
+def _errors(
+    product: CrossbarMatmul, numbers: torch.Tensor, volts: Voltages, mine: Solution, truth: Solution
+) -> list[tuple[Errors, Errors]]:
+    """For every tile the errors of its currents and of its outputs, over the vectors that both solved."""
+    found = []
+    for k, number in enumerate(numbers.tolist()):
+        both = mine.solved[k] & truth.solved[k]
+        read = [_read(product, number, s.currents[k][both], volts[k][both]) for s in (mine, truth)]
+        found.append(tuple(Errors.between(a, b) for a, b in zip(*read, strict=True)))
+    return found
+
+
+def _read(
+    product: CrossbarMatmul, number: int, currents: Currents, volts: Voltages
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of one tile, the currents that are read and what they add to the outputs, both ``(n, values)``."""
+    tiling = product.tiling
+    line, across = divmod(number, tiling.across)
+    place = divmod(line, tiling.down)
+    left = across * tiling.used
+    columns = slice(left, min(left + tiling.used, tiling.columns))
+    read = currents[:, : columns.stop - left]
+    everywhere = read.new_zeros(tiling.groups, tiling.down, len(read), tiling.columns)
+    everywhere[(*place, slice(None), columns)] = read
+    driven = volts.new_zeros(tiling.groups, tiling.down, *volts.shape)
+    driven[place] = volts
+    per_output = product.hardware.scheme.columns
+    outputs = slice(columns.start // per_output, columns.stop // per_output)
+    return read, product.read_out(everywhere, driven)[place][:, outputs]

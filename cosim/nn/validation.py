@@ -1,0 +1,249 @@
+"""Validation of a converted network by the circuit: sampled tiles of every layer, and whole inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cosim.arrays import check_finite
+from cosim.engines import find_engine
+from cosim.errors import CosimError, SolveError, SpecError
+from cosim.nn.model import ConvertedModel, batches
+from cosim.nn.recording import Recorder
+from cosim.nn.sampled_tiles import Reference, validate_tiles
+from cosim.nn.validation_report import LayerValidation, Validation
+from cosim.nn.whole_inputs import Batch, Pass, first_tensor, passes, summary
+from cosim.spice.jobs import cores
+from cosim.spice.ngspice import find_ngspice
+
+__all__ = ["validate"]
+
+_REFERENCES = ("newton", "ngspice")
+_OWN_OPTIONS = ("chunk", "executor", "nodes", "progress")  # of an engine, set here
+
+
+def validate(
+    model: ConvertedModel,
+    inputs: Any,
+    *,
+    reference: str = "ngspice",
+    samples: int = 32,
+    seed: int = 0,
+    end_to_end: int = 0,
+    confidence: float = 0.95,
+    workers: int | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Validation:
+    """Compare what a converted network computes with an exact solution of its circuits.
+
+    ``inputs`` (as for ``calibrate``; axis 0 of a tensor counts the inputs) pass through the model as
+    it is. Of the (tile, input vector) pairs that every product saw, ``samples`` are drawn with
+    ``seed`` and solved by the engine of the product and by ``reference``, "newton" or "ngspice":
+    the same cells and voltages. Every tile gets the same number of vectors, so that ``samples`` is
+    rounded up; with more tiles than samples, that many tiles get one each.
+
+    end_to_end: so many of the inputs, drawn with ``seed``, also pass with every product through
+    the reference. confidence: of all intervals. workers: processes of ngspice at a time, as many
+    as cores unless given. progress: show a bar, on a terminal. options: of the reference engine,
+    such as ``timeout=`` (s, of one job).
+
+    Read noise is left out of the pairs; end to end both sides see the same realisation. What a
+    solver cannot do is counted in the result with the reason. Ctrl-C gives what is finished
+    (KeyboardInterrupt if nothing is). Raises SpecError for anything out of range, ToolNotFound
+    without ngspice, SolveError if no sample at all was solved. The model is left as it was.
+
+    >>> import cosim
+    >>> device = cosim.Device("data_driven")
+    >>> network = cosim.convert(torch.nn.Linear(6, 2), device=device, tile_shape=(8, 8))
+    >>> report = validate(network, torch.rand(20, 6), reference="newton", samples=8)
+    >>> report["matmul"].samples, 0 < report["matmul"].current_error.value < 0.05
+    (8, True)
+    """
+    _check_model(model, reference)
+    _check_options(reference, samples, confidence, workers, options)
+    given = _check_inputs(inputs)
+    total = sum(len(first_tensor(batch)) for batch in given)
+    if isinstance(end_to_end, bool) or not isinstance(end_to_end, int) or not 0 <= end_to_end <= total:
+        raise SpecError(f"end_to_end is {end_to_end!r}: choose 0 to {total}, the number of inputs")
+    workers = workers or cores()
+    pool = ThreadPoolExecutor(workers) if reference == "ngspice" else nullcontext()
+    with torch.no_grad(), _left_as_found(model), pool as executor:
+        recorders = _record(model, given, samples, seed)
+        with _progress(len(recorders) * samples + end_to_end, progress) as advance:
+            run = _Run(
+                model=model,
+                recorders=recorders,
+                reference=Reference(engine=reference, options=options, executor=executor, workers=workers),
+                settings={"samples": samples, "seed": seed, "confidence": confidence},
+                advance=advance,
+            )
+            return run(given, end_to_end)
+
+
+# --- what can be refused ----------------------------------------------------------------------------
+
+
+def _check_model(model: Any, reference: str) -> None:
+    if not isinstance(model, ConvertedModel):
+        raise SpecError(f"model is {type(model).__name__}: validate takes what cosim.convert returns")
+    if not model.products:
+        raise SpecError("the model has no crossbar layer: its .report says why each layer was left")
+    if reference not in _REFERENCES:
+        raise SpecError(f"reference is {reference!r}: choose from {', '.join(_REFERENCES)}")
+    for name, product in model.products.items():
+        if product.digital:
+            raise SpecError(f"{name} computes digitally: switch back with model.digital(False)")
+        if product.engine == reference:
+            raise SpecError(
+                f"{name} computes with {reference!r}, the reference itself: choose another by use_engine"
+            )
+
+
+def _check_options(
+    reference: str, samples: int, confidence: float, workers: int | None, options: Mapping[str, Any]
+) -> None:
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+        raise SpecError(f"samples is {samples!r}: it must be a whole number, 1 or more")
+    if not 0 < confidence < 1:
+        raise SpecError(f"confidence is {confidence}: it must lie between 0 and 1, such as 0.95")
+    if workers is not None and workers < 1:
+        raise SpecError(f"workers is {workers}: it must be 1 or more")
+    known = [name for name in find_engine(reference).options if name not in _OWN_OPTIONS]
+    for name in options:
+        if name not in known:
+            raise SpecError(f"no option {name!r} with {reference!r}: choose from {', '.join(known)}")
+    if reference == "ngspice":
+        find_ngspice(options.get("program", "ngspice"))  # missing: say so before the long part
+
+
+def _check_inputs(inputs: Any) -> list[Batch]:
+    """Every batch as the arguments of a call; its tensors finite, the first with inputs along axis 0."""
+    given = list(batches(inputs))
+    if not given:
+        raise SpecError("inputs is an empty list: give at least one batch")
+    for batch in given:
+        tensors = [part for part in batch if isinstance(part, torch.Tensor)]
+        if not tensors or tensors[0].ndim == 0:
+            kinds = ", ".join(type(part).__name__ for part in batch)
+            raise SpecError(f"inputs of type {kinds}: give a tensor whose axis 0 counts the inputs")
+        if tensors[0].numel() == 0:
+            raise SpecError(f"inputs of shape {tuple(tensors[0].shape)} are empty: give at least one")
+        for part in tensors:
+            check_finite(part, "inputs")
+    return given
+
+
+def _record(model: ConvertedModel, given: list[Batch], samples: int, seed: int) -> dict[str, Recorder]:
+    """What every product sees in a real forward pass; twice the samples, for they are rounded up."""
+    try:
+        recorders = model.record(given, samples=2 * samples, seed=seed, digital=False)
+    except CosimError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        shape = tuple(first_tensor(given[0]).shape)
+        raise SpecError(f"the model does not take inputs of shape {shape}: {error}") from error
+    if all(recorder.rows is None for recorder in recorders.values()):
+        raise SpecError("no input reached a crossbar layer: the forward pass calls none of them")
+    return recorders
+
+
+@contextmanager
+def _left_as_found(model: ConvertedModel) -> Iterator[None]:
+    """Evaluation mode, and afterwards read noise goes on as if nothing had been read."""
+    training = [module for module in model.modules() if module.training]
+    states = [(product.random_state, product.random_state.clone()) for product in model.products.values()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for state, before in states:
+            state.copy_(before)
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _progress(total: int, shown: bool) -> Iterator[Callable[[float, str], None]]:
+    """Yields what takes finished samples and what is at work; a log file shows no moving bar."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    quiet = not (shown and console.is_terminal)
+    with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
+        task = bar.add_task("validating", total=total)
+        yield lambda count, what: bar.update(task, advance=count, description=what)
+
+
+# --- the run ----------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """One validation, and what is finished of it."""
+
+    model: ConvertedModel
+    recorders: Mapping[str, Recorder]
+    reference: Reference
+    settings: Mapping[str, Any]
+    advance: Callable[[float, str], None]
+    layers: list[LayerValidation] = field(default_factory=list)
+    passes: list[Pass] = field(default_factory=list)
+
+    def __call__(self, given: list[Batch], end_to_end: int) -> Validation:
+        interrupted = False
+        try:
+            self._solve(given, end_to_end)
+        except KeyboardInterrupt:
+            if not (self.layers or self.passes):
+                raise
+            interrupted = True
+        self._check_any()
+        done = {layer.name for layer in self.layers}
+        return Validation(
+            reference=self.reference.engine,
+            layers=tuple(self.layers),
+            end_to_end=summary(self.passes, self.settings["confidence"]) if self.passes else None,
+            untouched=tuple(name for name in self.recorders if name not in self._reached),
+            unfinished=tuple(name for name in self._reached if name not in done),
+            interrupted=interrupted,
+            **self.settings,
+        )
+
+    @property
+    def _reached(self) -> dict[str, Recorder]:
+        return {name: r for name, r in self.recorders.items() if r.rows is not None}
+
+    def _solve(self, given: list[Batch], end_to_end: int) -> None:
+        products, samples = self.model.products, self.settings["samples"]
+        for name, recorder in self._reached.items():
+            advance = partial(lambda name, part: self.advance(part * samples, name), name)
+            advance(0.0)
+            layer = validate_tiles(
+                name, products[name], recorder, self.reference, advance=advance, **self.settings
+            )
+            self.layers.append(layer)
+        if not end_to_end:
+            return
+        self.advance(0, "end to end")
+        total = sum(len(first_tensor(batch)) for batch in given)
+        seen = {name: recorder.seen / total for name, recorder in self._reached.items()}
+        seed = self.settings["seed"]
+        for found in passes(self.model, given, end_to_end, self.reference, seed=seed, vectors=seen):
+            self.passes.append(found)
+            self.advance(len(found.chosen), "end to end")
+
+    def _check_any(self) -> None:
+        """SolveError where nothing at all could be compared."""
+        if any(layer.samples for layer in self.layers) or any(not p.failure for p in self.passes):
+            return
+        reasons = [why for layer in self.layers for why in layer.failures] + [p.failure for p in self.passes]
+        if reasons:
+            raise SolveError(f"not one sample was solved by both engines: {reasons[0]}")
