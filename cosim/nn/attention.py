@@ -9,7 +9,7 @@ from torch import nn
 
 from cosim.errors import SpecError
 from cosim.nn.hardware import Hardware
-from cosim.nn.layers import bias_buffer
+from cosim.nn.layers import DigitalState, register_bias
 from cosim.nn.matmul import CrossbarMatmul
 
 __all__ = ["MultiheadAttention"]
@@ -53,10 +53,20 @@ class MultiheadAttention(nn.Module):
         self.key = CrossbarMatmul(weights[1], hardware, generator=generator)
         self.value = CrossbarMatmul(weights[2], hardware, generator=generator)
         self.output = CrossbarMatmul(digital.out_proj.weight, hardware, generator=generator)
-        self.register_buffer("in_proj_bias", bias_buffer(digital.in_proj_bias))
-        self.register_buffer("output_bias", bias_buffer(digital.out_proj.bias))
-        self.register_buffer("bias_k", bias_buffer(digital.bias_k))
-        self.register_buffer("bias_v", bias_buffer(digital.bias_v))
+        register_bias(self, "in_proj_bias", digital.in_proj_bias, hardware)
+        register_bias(self, "output_bias", digital.out_proj.bias, hardware)
+        register_bias(self, "bias_k", digital.bias_k, hardware)
+        register_bias(self, "bias_v", digital.bias_v, hardware)
+
+    def digital_state(self) -> DigitalState:
+        """Parameters of the digital layer by name."""
+        q, k, v = (part.weight[0] for part in (self.query, self.key, self.value))
+        weights: DigitalState = {"q_proj_weight": q, "k_proj_weight": k, "v_proj_weight": v}
+        if self._qkv_same_embed_dim:
+            weights = {"in_proj_weight": torch.cat([q, k, v])}
+        biases = {"in_proj_bias": self.in_proj_bias, "bias_k": self.bias_k, "bias_v": self.bias_v}
+        output = {"out_proj.weight": self.output.weight[0], "out_proj.bias": self.output_bias}
+        return {**weights, **biases, **output}
 
     def forward(
         self,

@@ -45,7 +45,8 @@ class Cells:
     @property
     def actual(self) -> Conductance:
         """What each cell conducts: inside its own reach, and at a bound where it is stuck."""
-        found = torch.minimum(torch.maximum(self.conductance, self.low), self.high)
+        # not minimum and maximum: they halve the gradient of a cell that is at its bound
+        found = self.conductance.clamp(self.low, self.high)
         if self.stuck is None:
             return found
         found = torch.where(self.stuck == STUCK_LOW, self.low, found)
@@ -68,7 +69,7 @@ class Cells:
 
 def conductance_range(device: Device, v_read: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Lowest and highest chord conductance (S): numbers, or per cell where parameters are."""
-    ends = [device.conductance(float(state), v_read=v_read) for state in device.state_range]
+    ends = [device.conductance(state, v_read=v_read) for state in device.state_bounds]
     low, high = torch.minimum(*ends), torch.maximum(*ends)
     if not bool((low > 0).all()):
         raise SpecError(f"{device.name} does not conduct in one of its end states: it cannot hold weights")

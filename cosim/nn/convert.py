@@ -42,7 +42,8 @@ def convert(
     include: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = (),
     seed: int = 0,
-    memory: int = 256 << 20,
+    memory: int = 64 << 20,
+    trainable: bool = False,
 ) -> ConvertedModel:
     """A copy of ``model`` in which layers compute on crossbars; ``model`` is not changed.
 
@@ -54,7 +55,9 @@ def convert(
     unless given. dac, adc: converters; None for ideal ones. effects: ``cosim.nn.effects``, applied in
     order, all random numbers from ``seed``. v_read: V at which a cell has its conductance.
     include, exclude: patterns of layer names, such as "features.*". memory: bytes that patches and
-    partial currents of one forward may take.
+    partial currents of one forward may take. trainable: keep weights and biases as parameters, which
+    gradients reach through mapping, wires and quantisers; in training what is random about the cells
+    is drawn anew at every call, in eval mode it is that of one chip (``seed``).
 
     An ADC without a fixed range is calibrated to random inputs within full scale (1 unless given);
     ``calibrate(inputs)`` of the result does it for real ones. Raises SpecError for a type without a
@@ -78,14 +81,23 @@ def convert(
         effects=effects,
         v_read=v_read,
         memory=memory,
+        trainable=trainable,
     )
-    choice = _Choice(model, converters(layers), include, exclude)
+    return _put_on(hardware, model, _Choice(model, converters(layers), include, exclude), seed)
+
+
+def _put_on(hardware: Hardware, model: nn.Module, choice: _Choice, seed: int) -> ConvertedModel:
+    if hardware.trainable:
+        _check_trainable(model, choice)
     reports: list[LayerReport] = []
     with torch.no_grad():
         generator = torch.Generator().manual_seed(seed)
         converted = _converted(copy.deepcopy(model), "", choice, hardware, generator, reports, {})
     _leave_fast_paths(converted)
-    return ConvertedModel(converted, ConversionReport(layers=tuple(reports), tile_shape=hardware.tile_shape))
+    report = ConversionReport(
+        layers=tuple(reports), tile_shape=hardware.tile_shape, trainable=hardware.trainable
+    )
+    return ConvertedModel(converted, report)
 
 
 class _Choice:
@@ -112,6 +124,8 @@ class _Choice:
             return "in exclude="
         if module._forward_hooks or module._forward_pre_hooks:
             return "has forward hooks, which a crossbar layer would lose"
+        if "forward" in vars(module):
+            return "has a forward of its own, which a crossbar layer would lose"
         if any(p.is_meta or not p.is_floating_point() for p in module.parameters()):
             return "weights are not floating point numbers in memory"
         return ""
@@ -145,6 +159,8 @@ def _converted(
     if not reason:
         layer = choice.known[type(module)](module, hardware, generator=generator)
         layer.train(module.training)
+        if hardware.trainable:  # a frozen layer stays frozen
+            layer.requires_grad_(_learns(module))
         done[id(module)] = layer
         reports.append(_layer_report(name, module, layer))
         return layer
@@ -161,6 +177,30 @@ def _converted(
         if replacement is not child:
             setattr(module, child_name, replacement)
     return module
+
+
+def _learns(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _check_trainable(model: nn.Module, choice: _Choice) -> None:
+    """SpecError where training could do nothing, or would part what the network holds together."""
+    chosen = {name: module for name, module in model.named_modules() if not choice.reason(name, module)}
+    if not any(_learns(module) for module in chosen.values()):
+        raise SpecError(
+            "trainable=True, but no converted layer has a weight that requires a gradient: "
+            "call requires_grad_(True) on the layers to train"
+        )
+    owners: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        for own, parameter in module.named_parameters(prefix=name, recurse=False):
+            owners.setdefault(id(parameter), []).append(own)
+    for names in owners.values():
+        if len(names) > 1 and any(own.rpartition(".")[0] in chosen for own in names):
+            raise SpecError(
+                f"trainable=True, but {' and '.join(names)} are one parameter, and a crossbar needs its own: "
+                "leave the layer digital with exclude=, or give it a copy"
+            )
 
 
 def _layer_report(name: str, digital: nn.Module, layer: nn.Module) -> LayerReport:

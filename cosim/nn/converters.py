@@ -13,6 +13,7 @@ from typing import final
 import torch
 
 from cosim.errors import SpecError
+from cosim.nn.rounding import straight_through
 
 __all__ = ["ADC", "DAC", "METHODS"]
 
@@ -57,7 +58,7 @@ class DAC:
         low, codes = (-1.0, 2 ** (self.bits - 1) - 1) if self.signed else (0.0, 2**self.bits - 1)
         unit = inputs / full_scale
         quantised = (unit.detach().clamp(low, 1.0) * codes).round() / codes
-        return _straight_through(unit, quantised, (unit >= low) & (unit <= 1.0)) * full_scale
+        return straight_through(unit, quantised, (unit >= low) & (unit <= 1.0)) * full_scale
 
 
 @final
@@ -157,8 +158,16 @@ class ADC:
         read = torch.where(usable, read, exact)
         if not values.requires_grad:
             return read
-        inside = (exact.abs() <= limit) if self.method != "minmax" else (exact >= low) & (exact <= high)
-        return _straight_through(values, read, inside | ~usable)
+        return straight_through(values, read, self._inside(exact, low, high, limit) | ~usable)
+
+    def _inside(
+        self, x: torch.Tensor, low: torch.Tensor, high: torch.Tensor, limit: torch.Tensor
+    ) -> torch.Tensor:
+        """Where the range is not exceeded: gradients pass there."""
+        if self.method == "minmax":
+            return (x >= low) & (x <= high)
+        # the codes of two's complement reach to the power of two
+        return x.abs() <= (torch.exp2(limit.log2().ceil()) if self.method == "linear" else limit)
 
     def _linear(
         self, x: torch.Tensor, low: torch.Tensor, high: torch.Tensor, limit: torch.Tensor
@@ -203,13 +212,6 @@ def _uniform(x: torch.Tensor, low: torch.Tensor, high: torch.Tensor, bits: int) 
     one = step <= 0  # a single level
     code = ((x - low) / torch.where(one, torch.ones_like(step), step) + 0.5).floor().clamp(0, codes)
     return low + code * torch.where(one, torch.zeros_like(step), step)
-
-
-def _straight_through(x: torch.Tensor, quantised: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """``quantised``, exactly, with the gradient of ``x`` where it is inside the range."""
-    if not x.requires_grad:
-        return quantised
-    return quantised.detach() + torch.where(inside, x - x.detach(), torch.zeros_like(x))
 
 
 def _quantile(values: torch.Tensor, share: float) -> torch.Tensor:

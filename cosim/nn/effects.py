@@ -30,6 +30,7 @@ from torch.distributions import Distribution
 
 from cosim.errors import SpecError
 from cosim.nn.cells import STUCK_HIGH, STUCK_LOW, Cells, choose
+from cosim.nn.rounding import straight_through
 
 __all__ = [
     "CycleVariability",
@@ -125,8 +126,8 @@ class FiniteStates(Effect):
 
     def apply(self, cells: Cells, generator: torch.Generator) -> Cells:
         step = (cells.high - cells.low) / (self.states - 1)
-        level = ((cells.actual - cells.low) / step).round()
-        return cells.write(cells.low + level * step)
+        level = (cells.actual - cells.low) / step
+        return cells.write(cells.low + straight_through(level, level.round()) * step)
 
 
 @final
@@ -184,7 +185,7 @@ class CycleVariability(Effect):
                 "still have r_off at or below r_on; narrow the distributions"
             )
         low, high = (1 / part.to(cells.conductance) for part in (r_off, r_on))
-        return cells.write(torch.minimum(torch.maximum(cells.actual, low), high))
+        return cells.write(cells.actual.clamp(low, high))
 
 
 @final

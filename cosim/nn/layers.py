@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -14,7 +14,9 @@ from cosim.errors import SpecError
 from cosim.nn.hardware import Hardware
 from cosim.nn.matmul import CrossbarMatmul
 
-__all__ = ["Conv", "Linear", "bias_buffer"]
+__all__ = ["Conv", "Linear", "register_bias"]
+
+DigitalState: TypeAlias = dict[str, torch.Tensor | None]
 
 _CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
@@ -35,12 +37,16 @@ class Linear(nn.Module):
     ) -> None:
         super().__init__()
         self.matmul = CrossbarMatmul(digital.weight, hardware, generator=generator)
-        self.register_buffer("bias", bias_buffer(digital.bias))
+        register_bias(self, "bias", digital.bias, hardware)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """``(..., inputs)`` to ``(..., outputs)``."""
         outputs = self.matmul(inputs)
         return outputs if self.bias is None else outputs + self.bias
+
+    def digital_state(self) -> DigitalState:
+        """Parameters of the digital layer by name."""
+        return {"weight": self.matmul.weight[0], "bias": self.bias}
 
 
 class Conv(nn.Module):
@@ -72,7 +78,7 @@ class Conv(nn.Module):
         self.dilation = digital.dilation
         weight = digital.weight.reshape(self.groups, self.out_channels // self.groups, -1)
         self.matmul = CrossbarMatmul(weight, hardware, generator=generator)
-        self.register_buffer("bias", bias_buffer(digital.bias))
+        register_bias(self, "bias", digital.bias, hardware)
 
     @property
     def axes(self) -> int:
@@ -104,10 +110,15 @@ class Conv(nn.Module):
         outputs = outputs.to(inputs.dtype).contiguous()  # as torch's own: networks call .view on it
         return outputs if inputs.ndim == self.axes + 2 else outputs[0]
 
+    def digital_state(self) -> DigitalState:
+        """Parameters of the digital layer by name."""
+        return {"weight": self._kernels(self.matmul.weight), "bias": self.bias}
+
+    def _kernels(self, matrix: torch.Tensor) -> torch.Tensor:
+        return matrix.reshape(self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+
     def _convolve(self, batch: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-        channels = self.in_channels // self.groups
-        weight = matrix.reshape(self.out_channels, channels, *self.kernel_size)
-        padding = self.padding
+        weight, padding = self._kernels(matrix), self.padding
         if self.padding_mode != "zeros":
             batch, padding = self._padded(batch), 0
         return _CONVOLUTIONS[self.axes](batch, weight, None, self.stride, padding, self.dilation, self.groups)
@@ -163,6 +174,10 @@ class Conv(nn.Module):
         )
 
 
-def bias_buffer(bias: torch.Tensor | None) -> torch.Tensor | None:
-    """A copy of a bias, without gradient."""
-    return None if bias is None else bias.detach().clone()
+def register_bias(module: nn.Module, name: str, bias: torch.Tensor | None, hardware: Hardware) -> None:
+    """Give ``module`` a copy of a bias: a parameter where it can be trained, else a buffer."""
+    copied = None if bias is None else bias.detach().clone()
+    if hardware.trainable:
+        module.register_parameter(name, None if copied is None else nn.Parameter(copied))
+    else:
+        module.register_buffer(name, copied)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from cosim.nn.effects import Effect
 from cosim.nn.matmul import CrossbarMatmul
 from cosim.nn.recording import Recorder
 
-__all__ = ["ConversionReport", "ConvertedModel", "LayerReport", "TuneReport", "TunedLayer"]
+__all__ = ["ConversionReport", "ConvertedModel", "LayerReport", "TuneReport", "TunedLayer", "batches"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +40,13 @@ class LayerReport:
 class ConversionReport:
     """What became of every layer that has weights; ``str`` gives a table.
 
-    cells: cells that hold a weight. utilisation: their share of all cells of the tiles.
+    cells: cells that hold a weight. utilisation: their share of all cells of the tiles. trainable:
+    the weights of converted layers are parameters.
     """
 
     layers: tuple[LayerReport, ...]
     tile_shape: tuple[int, int]
+    trainable: bool = False
 
     @property
     def converted(self) -> tuple[LayerReport, ...]:
@@ -65,13 +66,14 @@ class ConversionReport:
 
     @property
     def utilisation(self) -> float:
-        return self.cells / (self.tiles * math.prod(self.tile_shape)) if self.tiles else 0.0
+        return self.cells / sum(n.cells / n.utilisation for n in self.converted) if self.tiles else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         total = {"tiles": self.tiles, "cells": self.cells, "utilisation": self.utilisation}
         return {
             "layers": [asdict(layer) for layer in self.layers],
             "tile_shape": list(self.tile_shape),
+            "trainable": self.trainable,
             **total,
         }
 
@@ -82,7 +84,8 @@ class ConversionReport:
             if layer.converted:
                 end = f"{layer.tiles:>6} {layer.cells:>10} {layer.utilisation:>6.1%}"
             lines.append(f"{layer.name or '(the model)':<32} {layer.kind:<20} {end}")
-        lines.append(f"{'all':<53} {self.tiles:>6} {self.cells:>10} {self.utilisation:>6.1%}")
+        end = "   trainable" if self.trainable else ""
+        lines.append(f"{'all':<53} {self.tiles:>6} {self.cells:>10} {self.utilisation:>6.1%}{end}")
         return "\n".join(lines)
 
 
@@ -140,6 +143,10 @@ class ConvertedModel(nn.Module):
             return getattr(super().__getattr__("model"), name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As the digital network. In training each call draws what is random about the cells anew."""
+        if self.report.trainable:
+            for product in self.products.values():
+                product.redraw()
         return self.model(*args, **kwargs)
 
     @property
@@ -153,14 +160,39 @@ class ConvertedModel(nn.Module):
             product.digital = bool(mode)
         return self
 
-    def use_engine(self, engine: str) -> ConvertedModel:
+    def digital_state_dict(self) -> dict[str, torch.Tensor]:
+        """The weights as they are now, copied, by the names of the digital network.
+
+        ``network.load_state_dict(converted.digital_state_dict())`` takes them there. Raises SpecError
+        for a registered layer without ``digital_state()``, which gives names and tensors.
+        """
+        state: dict[str, Any] = self.model.state_dict()
+        layers: list[str] = []  # prefixes of the names of all that belongs to a layer
+        for name, module in self.model.named_modules(remove_duplicate=False):
+            if any(name.startswith(prefix) for prefix in layers):
+                continue
+            prefix = f"{name}." if name else ""
+            if hasattr(module, "digital_state"):
+                layer: Any = module
+                layers.append(prefix)
+                kept = {key: value for key, value in state.items() if not key.startswith(prefix)}
+                state = kept | {prefix + key: v for key, v in layer.digital_state().items() if v is not None}
+            elif isinstance(module, CrossbarMatmul):
+                raise SpecError(
+                    f"{name} is part of a layer without digital_state(): give its class that method, which "
+                    "returns the tensors of the digital layer by name"
+                )
+        return {name: value.detach().clone() for name, value in state.items()}
+
+    def use_engine(self, engine: str, **options: Any) -> ConvertedModel:
         """Compute with "ideal", "linear", "newton" or "ngspice" from now on; returns self.
 
-        The cells, the ranges of the converters and the tuning stay.
+        The cells, the ranges of the converters and the tuning stay. options: of "newton" or
+        "ngspice", such as ``executor=`` for ngspice; they are not saved.
         """
         find_engine(engine)
         for product in self.products.values():
-            product.set_engine(engine)
+            product.set_engine(engine, **options)
         return self
 
     def add_effects(self, effects: Sequence[Effect], *, seed: int = 0) -> ConvertedModel:
@@ -179,7 +211,7 @@ class ConvertedModel(nn.Module):
         of one call. Full scale of an input is its largest magnitude; ranges of an ADC come from
         ``samples`` input vectors of each product, drawn with ``seed``. Fixed ranges stay. Undoes tuning.
         """
-        for name, recorder in self._recorded(inputs, samples, seed).items():
+        for name, recorder in self.record(inputs, samples=samples, seed=seed).items():
             if recorder.rows is not None and recorder.largest is not None:
                 self.products[name].calibrate(recorder.rows, recorder.largest)
         return self
@@ -201,7 +233,7 @@ class ConvertedModel(nn.Module):
         errors of the report are about them. Raises SpecError for too few vectors.
         """
         products = self.products
-        recorders = {} if inputs is None else self._recorded(inputs, samples, seed)
+        recorders = {} if inputs is None else self.record(inputs, samples=samples, seed=seed)
         layers, untouched = [], []
         for name, product in products.items():
             rows = product.random_inputs(samples, seed=seed) if inputs is None else recorders[name].rows
@@ -213,25 +245,30 @@ class ConvertedModel(nn.Module):
             layers.append(TunedLayer(name=name, **numbers))
         return TuneReport(layers=tuple(layers), per=per, untouched=tuple(untouched))
 
-    def _recorded(self, inputs: Any, samples: int, seed: int) -> dict[str, Recorder]:
-        """What every product sees while the digital network computes ``inputs``."""
+    def record(
+        self, inputs: Any, *, samples: int, seed: int = 0, digital: bool = True
+    ) -> dict[str, Recorder]:
+        """At most ``samples`` inputs of every product, drawn with ``seed`` while ``inputs`` pass.
+
+        inputs: as for ``calibrate``. digital: layers give what the digital network would.
+        """
         if samples < 1:
             raise SpecError(f"samples is {samples}: it must be 1 or more")
         recorders = {name: Recorder(samples, seed=seed) for name in self.products}
-        with torch.no_grad(), self._as_recorded(recorders):
-            for batch in _batches(inputs):
+        with torch.no_grad(), self._as_recorded(recorders, digital):
+            for batch in batches(inputs):
                 self.model(*batch)
         return recorders
 
     @contextmanager
-    def _as_recorded(self, recorders: dict[str, Recorder]) -> Iterator[None]:
+    def _as_recorded(self, recorders: dict[str, Recorder], digital: bool) -> Iterator[None]:
         products = self.products
         before = {name: product.digital for name, product in products.items()}
         training = [module for module in self.model.modules() if module.training]
         self.model.eval()
         try:
             for name, product in products.items():
-                product.digital = True
+                product.digital = digital
                 product.record(recorders[name])
             yield
         finally:
@@ -242,7 +279,7 @@ class ConvertedModel(nn.Module):
                 module.training = True
 
 
-def _batches(inputs: Any) -> Iterator[tuple[Any, ...]]:
+def batches(inputs: Any) -> Iterator[tuple[Any, ...]]:
     """Arguments of each call."""
     if isinstance(inputs, torch.Tensor):
         yield (inputs,)

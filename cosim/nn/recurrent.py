@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from cosim.errors import SpecError
 from cosim.nn.hardware import Hardware
-from cosim.nn.layers import bias_buffer
+from cosim.nn.layers import DigitalState, register_bias
 from cosim.nn.matmul import CrossbarMatmul
 
 __all__ = ["Cell", "Recurrent"]
@@ -23,6 +23,9 @@ State = tuple[torch.Tensor, ...]  # (h,), for an LSTM (h, c); each (batch, hidde
 
 class _Step(nn.Module):
     """One time step of one layer and direction."""
+
+    input_bias: torch.Tensor | None
+    hidden_bias: torch.Tensor | None
 
     def __init__(
         self,
@@ -40,8 +43,20 @@ class _Step(nn.Module):
         self.projection = (
             None if projection is None else CrossbarMatmul(projection, hardware, generator=generator)
         )
-        self.register_buffer("input_bias", bias_buffer(biases[0]))
-        self.register_buffer("hidden_bias", bias_buffer(biases[1]))
+        register_bias(self, "input_bias", biases[0], hardware)
+        register_bias(self, "hidden_bias", biases[1], hardware)
+
+    def digital_state(self, suffix: str = "") -> DigitalState:
+        """Parameters of the digital layer, whose names end in ``suffix``."""
+        projection = None if self.projection is None else self.projection.weight[0]
+        values = {
+            "weight_ih": self.input.weight[0],
+            "weight_hh": self.hidden.weight[0],
+            "weight_hr": projection,
+            "bias_ih": self.input_bias,
+            "bias_hh": self.hidden_bias,
+        }
+        return {name + suffix: value for name, value in values.items()}
 
     def drive(self, inputs: torch.Tensor) -> torch.Tensor:
         """What the inputs give to the gates: all time steps in one product."""
@@ -107,6 +122,10 @@ class Cell(nn.Module):
         state = self.step(self.step.drive(inputs), tuple(state))
         return state if lstm else state[0]
 
+    def digital_state(self) -> DigitalState:
+        """Parameters of the digital cell by name."""
+        return self.step.digital_state()
+
 
 class Recurrent(nn.Module):
     """``nn.RNN``, ``nn.LSTM`` or ``nn.GRU`` on crossbars: layers, directions, projections, packed input.
@@ -133,12 +152,25 @@ class Recurrent(nn.Module):
         self.directions = 2 if digital.bidirectional else 1
         self.input_size = digital.input_size
         self.steps = nn.ModuleList()
-        for layer in range(self.num_layers):
-            for suffix in ("", "_reverse")[: self.directions]:
-                names = ("weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh")
-                found: list[Any] = [getattr(digital, f"{name}_l{layer}{suffix}", None) for name in names]
-                weights, biases = (found[0], found[1], found[2]), (found[3], found[4])
-                self.steps.append(_Step(digital.mode, weights, biases, hardware, generator))
+        for suffix in self._suffixes:
+            names = ("weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh")
+            found: list[Any] = [getattr(digital, name + suffix, None) for name in names]
+            weights, biases = (found[0], found[1], found[2]), (found[3], found[4])
+            self.steps.append(_Step(digital.mode, weights, biases, hardware, generator))
+
+    @property
+    def _suffixes(self) -> list[str]:
+        """What the names of the parameters of each step end in."""
+        ends = ("", "_reverse")[: self.directions]
+        return [f"_l{layer}{end}" for layer in range(self.num_layers) for end in ends]
+
+    def digital_state(self) -> DigitalState:
+        """Parameters of the digital layer by name."""
+        found: DigitalState = {}
+        for step, suffix in zip(self.steps, self._suffixes, strict=True):
+            assert isinstance(step, _Step)
+            found |= step.digital_state(suffix)
+        return found
 
     def forward(self, inputs: Any, state: Any = None) -> Any:
         """Sequence (or ``PackedSequence``) and state to outputs and state, as the digital layer."""

@@ -35,7 +35,8 @@ def register(kind: type[nn.Module], converter: Converter) -> None:
     """Let ``convert`` replace layers whose type is exactly ``kind``.
 
     converter: called with the digital layer, ``Hardware`` and ``generator=``; gives a module that
-    takes the same inputs, built on ``CrossbarMatmul``. Registering again replaces.
+    takes the same inputs, built on ``CrossbarMatmul``; if it also has ``digital_state()``, which gives
+    the tensors of the digital layer by name, weights can go back. Registering again replaces.
 
     >>> class Scaled(nn.Linear):
     ...     def forward(self, x): return 2 * super().forward(x)
@@ -55,7 +56,7 @@ def register(kind: type[nn.Module], converter: Converter) -> None:
 def converters(kinds: Iterable[Any]) -> dict[type[nn.Module], Converter]:
     """The converters of these exact types; SpecError for one that has none."""
     found = {}
-    for kind in kinds:
+    for kind in (kinds,) if isinstance(kinds, type) else kinds:
         if kind not in _CONVERTERS:
             known = ", ".join(k.__name__ for k in _CONVERTERS)
             name = getattr(kind, "__name__", repr(kind))
