@@ -1,9 +1,8 @@
-"""What the documents and examples show is run."""
+"""What the documents show is run; the examples are in test_examples."""
 
 from __future__ import annotations
 
 import re
-import runpy
 from pathlib import Path
 
 import pytest
@@ -61,10 +60,3 @@ def test_every_option_and_command_of_the_documents_exists():
             assert shown.exit_code == 0, f"{document.name}: cosim {command}"
             for option in (word for word in words if word.startswith("--")):
                 assert option in shown.output, f"{document.name}: cosim {command} {option}"
-
-
-@pytest.mark.parametrize("script", sorted(ROOT.glob("examples/*.py")), ids=lambda path: path.stem)
-def test_example_runs(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    runpy.run_path(str(script))["main"]()

@@ -19,7 +19,10 @@ import torch
 import cosim
 from cosim.memtorch import bh, map, mn, utils
 
-__all__ = ["bh", "map", "mn", "utils"]
+__all__ = ["bh", "map", "mn", "nn", "utils"]
+
+nn = mn  # as parts of MemTorch's documentation write it
+_ALSO = {"mn": "nn", "map": "bh.map"}  # further names of these modules there
 
 # "cpu" in it is how MemTorch code asks which device to use
 __version__ = f"{cosim.__version__}+{'cuda' if torch.cuda.is_available() else 'cpu'}"
@@ -39,6 +42,10 @@ def _answer_to_memtorch() -> None:
     for name, module in list(sys.modules.items()):
         if name == __name__ or name.startswith(f"{__name__}."):
             sys.modules["memtorch" + name.removeprefix(__name__)] = module
+            for own, other_name in _ALSO.items():
+                part = name.removeprefix(f"{__name__}.")
+                if part == own or part.startswith(f"{own}."):
+                    sys.modules[f"memtorch.{other_name}{part.removeprefix(own)}"] = module
 
 
 _answer_to_memtorch()

@@ -24,6 +24,7 @@ _MNIST = (
     "t10k-labels-idx1-ubyte",
 )
 _CIFAR = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
+_CIFAR_ROW = 1 + 3 * 1024  # bytes of a label and its image
 _IDX_BYTES = 8  # code of unsigned bytes in an IDX file
 _SAFE = {
     ("numpy.core.multiarray", "_reconstruct"),
@@ -87,7 +88,8 @@ def LoadCIFAR10(
 ) -> Loaders:
     """Loaders of CIFAR-10: (train, validation or None, test). Images (3, 32, 32), normalised per channel.
 
-    The files of the Python version lie in data_dir or a folder below. Otherwise as ``LoadMNIST``.
+    The files of the Python or of the binary version (``.bin``) lie in data_dir or a folder below. The Python
+    version is pickles, of which only arrays are read: nothing in them is run. Otherwise as ``LoadMNIST``.
     """
     paths = _files("CIFAR-10", data_dir, _CIFAR, "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz")
     batches = [_cifar(path) for path in paths]
@@ -107,7 +109,7 @@ def _files(name: str, folder: str | Path, names: Sequence[str], source: str) -> 
     root = Path(folder)
     found = []
     for file in names:
-        choices = sorted(p for n in (file, f"{file}.gz") for p in root.rglob(n) if p.is_file())
+        choices = sorted(p for end in ("", ".gz", ".bin") for p in root.rglob(file + end) if p.is_file())
         if not choices:
             raise SpecError(
                 f"{name}: no file {file} in {root.resolve()} or below. cosim downloads nothing: get the data "
@@ -146,6 +148,12 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    if path.suffix == ".bin":  # a label and 3 x 1024 pixels, one after the other
+        values = np.frombuffer(path.read_bytes(), np.uint8)
+        if not values.size or values.size % _CIFAR_ROW:
+            raise ParseError(f"{values.size} bytes are no images of {_CIFAR_ROW} bytes", path=str(path))
+        rows = values.reshape(-1, _CIFAR_ROW)
+        return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].astype(np.int64)
     with path.open("rb") as file:
         try:
             batch = _Unpickler(file, encoding="bytes").load()

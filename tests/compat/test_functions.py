@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from cosim.errors import ParseError, SpecError
 from cosim.memtorch import utils
 from cosim.memtorch.bh import Scheme, StochasticParameter, crossbar
 from cosim.memtorch.bh.crossbar.Tile import gen_tiles, tile_matmul, tiled_inference
+from cosim.memtorch.bh.memristor import VTEAM
 from cosim.memtorch.bh.Quantize import quantize
 from cosim.memtorch.bh.StochasticParameter import draw_resistances, unpack_parameters
 from cosim.memtorch.map.Input import naive_scale
@@ -73,6 +76,18 @@ def test_r_off_is_above_r_on_in_every_draw():
 def test_equal_resistances_are_refused(r_on):
     with pytest.raises(SpecError, match="equal, or too close, after 5 draws"):
         unpack_parameters({"r_on": r_on, "r_off": 1000.0})
+
+
+@pytest.mark.filterwarnings("ignore:.* overlap")
+def test_devices_whose_draws_both_end_at_the_bound_do_not_stop_a_crossbar():
+    torch.manual_seed(0)
+    clamped = [StochasticParameter(loc=1.0, scale=std, min=50) for std in (60.0, 80.0)]
+    with pytest.warns(UserWarning, match=r"are the same in \d+ of 400 devices, which hold nothing"):
+        r_on, r_off = draw_resistances(*clamped, (400,))
+    assert bool((r_off > r_on).all())
+    assert 0.05 < float((r_off < 1.001 * r_on).double().mean()) < 0.5
+    with pytest.raises(SpecError, match=r"r_on and r_off are equal, 200 ohm: give them more distance"):
+        crossbar.Crossbar(VTEAM, {"r_on": 200, "r_off": 200}, (2, 2))
 
 
 # --- quantisation -----------------------------------------------------------------------------------------
@@ -227,6 +242,85 @@ def test_cifar_from_local_files(tmp_path: Path):
     (tmp_path / "test_batch").write_bytes(pickle.dumps({b"data": print}))
     with pytest.raises(ParseError, match="does not belong in a CIFAR-10 file"):
         utils.LoadCIFAR10(data_dir=tmp_path)
+
+
+PurePickler: Any = vars(pickle)["_Pickler"]  # the one in Python can be extended
+
+
+class Python2Pickler(PurePickler):
+    """Strings and array names as Python 2 and numpy 1 wrote them: what the real CIFAR-10 files hold."""
+
+    dispatch: ClassVar[dict] = dict(PurePickler.dispatch)
+
+    def save_text(self, value: str | bytes) -> None:
+        raw = value.encode("latin1") if isinstance(value, str) else value
+        self.write(pickle.BINSTRING + len(raw).to_bytes(4, "little") + raw)
+        self.memoize(value)
+
+    dispatch[str] = dispatch[bytes] = save_text
+
+
+def cifar_files(folder: Path, *, binary: bool) -> np.ndarray:
+    """Six small files in the form of the original ones; returns the images of the test batch."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 4, 3072), dtype=np.uint8)
+    for k, name in enumerate([*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]):
+        labels = [3, 8, 0, 9]
+        if binary:
+            rows = np.concatenate([np.array(labels, np.uint8)[:, None], images[k]], 1)
+            (folder / f"{name}.bin").write_bytes(rows.tobytes())
+            continue
+        batch = {
+            "batch_label": name,
+            "labels": labels,
+            "data": images[k],
+            "filenames": ["cat_s_000907.png"] * 4,
+        }
+        file = io.BytesIO()
+        Python2Pickler(file, 2).dump(batch)
+        (folder / name).write_bytes(
+            file.getvalue().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+        )
+    return images[-1]
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_cifar_files_as_they_are_distributed(tmp_path: Path, binary: bool):
+    folder = tmp_path / "cifar-10-batches"
+    folder.mkdir()
+    wanted = cifar_files(folder, binary=binary)
+    train, _, test = utils.LoadCIFAR10(batch_size=8, validation=False, data_dir=tmp_path)
+    assert len(train.dataset) == 20
+    images, labels = next(iter(test))
+    assert labels.tolist() == [3, 8, 0, 9]
+    mean, spread = (
+        torch.tensor(v).reshape(3, 1, 1) for v in ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+    )
+    pixels = torch.from_numpy(wanted.astype(np.float32)).reshape(4, 3, 32, 32) / 255
+    assert close(images, (pixels - mean) / spread)
+
+
+def test_damaged_cifar_files_are_named(tmp_path: Path):
+    cifar_files(tmp_path, binary=True)
+    (tmp_path / "data_batch_3.bin").write_bytes(bytes(5000))
+    with pytest.raises(ParseError, match=r"data_batch_3.bin: 5000 bytes are no images of 3073 bytes"):
+        utils.LoadCIFAR10(data_dir=tmp_path)
+
+
+def test_code_in_a_cifar_file_is_not_run(tmp_path: Path):
+    cifar_files(tmp_path, binary=False)
+    trap = tmp_path / "trap"
+
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (trap,)
+
+    (tmp_path / "data_batch_2").write_bytes(pickle.dumps({b"data": Trap()}, protocol=2))
+    with pytest.raises(
+        ParseError, match=r"data_batch_2: this is no batch of CIFAR-10: .* does not belong in"
+    ):
+        utils.LoadCIFAR10(data_dir=tmp_path)
+    assert not trap.exists()
 
 
 @pytest.mark.parametrize("load", [utils.LoadMNIST, utils.LoadCIFAR10])

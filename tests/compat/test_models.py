@@ -330,28 +330,6 @@ def test_bad_non_idealities_are_refused(network: Net, kinds, arguments: dict, me
 # --- programming ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "volts", "starts"),
-    [
-        ("VTEAM", 1.0, (0.8, 0.3)),
-        ("LinearIonDrift", 2.0, (0.8, 0.3)),
-        ("Data_Driven", 1.2, (0.8, 0.3)),
-        ("Stanford_PKU", 1.8, (0.8, 0.3)),
-    ],
-)
-def test_programming_converges_in_both_directions(name: str, volts: float, starts: tuple[float, float]):
-    crossbar = memtorch.bh.crossbar.Crossbar(getattr(memtorch.bh.memristor, name), {}, (2, 3))
-    device = crossbar.devices[0, 1]
-    low, high = 1 / device.r_off, 1 / device.r_on
-    levels = {"pos_voltage_level": volts, "neg_voltage_level": -volts}
-    for start in starts:
-        crossbar.conductance_matrix = torch.full((2, 3), low + start * (high - low), dtype=torch.float64)
-        target = low + 0.5 * (high - low)
-        found = memtorch.bh.crossbar.naive_program(crossbar, (0, 1), target, **levels)
-        assert found.g == pytest.approx(target, rel=0.01)
-        assert float(crossbar.conductance_matrix[1, 0]) == pytest.approx(low + start * (high - low))
-
-
 def test_half_selected_neighbours_move_as_their_model_says():
     crossbar = memtorch.bh.crossbar.Crossbar(memtorch.bh.memristor.VTEAM, {}, (2, 2))
     crossbar.conductance_matrix = torch.full((2, 2), 1 / 500, dtype=torch.float64)
@@ -440,7 +418,7 @@ def test_bad_options_are_refused(network: Net, options: dict, message: str):
     with pytest.raises(SpecError, match=message):
         patch(network, **options)
     with pytest.raises(SpecError, match="has no memristive layer; choose from Linear, Conv1d"):
-        patch_model(network, VTEAM, PARAMS, [nn.LSTM])
+        patch_model(network, VTEAM, PARAMS, [nn.Embedding])
 
 
 def test_imports_of_memtorch_code_find_these_modules():

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from cosim import Device
+from cosim.devices import held as held_module
 from cosim.devices.held import simulate_held, state_rate
 from cosim.errors import SpecError
-from tolerances import HELD, SLIDING_TARGET, TORCH_TRANSIENT
+from tolerances import HELD, SLIDING_LIMIT, SLIDING_TARGET, TORCH_TRANSIENT
 
 
 def sine(amplitude: float, frequency: float, dt: float, samples: int) -> torch.Tensor:
@@ -39,6 +40,24 @@ def test_data_driven_follows_its_closed_form(voltage: float, start: float, wante
 def test_stanford_reset_slides_along_its_threshold(voltage: float, gap: float):
     held = simulate_held(Device("stanford_pku"), [voltage] * 3, 1.0, 0.2e-9)
     assert held.state[1:].tolist() == pytest.approx([gap] * 3, rel=SLIDING_TARGET)
+
+
+def test_a_slow_ramp_slides_along_the_threshold_many_samples_at_once(monkeypatch: pytest.MonkeyPatch):
+    calls = []
+    rate = held_module._Rate.__call__
+    monkeypatch.setattr(
+        held_module._Rate, "__call__", lambda self, v, x: (calls.append(len(v)), rate(self, v, x))[1]
+    )
+    device = Device("stanford_pku")
+    volts = torch.linspace(-1.1, -1.35, 2001, dtype=torch.float64)
+    held = simulate_held(device, volts, 0.1, 0.2e-9)
+    p = {name: float(device.parameters[name]) for name in ("gamma0", "beta", "f_min", "t_ox")}
+    # the gap, in nm, at which the field enhancement falls to its threshold: gamma |V| / t_ox = F_min
+    limit = 1e-9 * ((p["gamma0"] - p["f_min"] * p["t_ox"] / volts.abs()) / p["beta"]) ** (1 / 3)
+    low, high = device.state_range
+    assert float((held.state[1:] - limit).abs().max()) < SLIDING_LIMIT * (high - low)
+    assert len(calls) < len(volts) / 4
+    assert held.current.shape == volts.shape
 
 
 @pytest.mark.parametrize(

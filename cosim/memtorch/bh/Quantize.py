@@ -7,11 +7,13 @@ import math
 import torch
 
 from cosim.errors import SpecError
+from cosim.memtorch.names import also_called
 from cosim.nn.converters import ADC, METHODS
 
 __all__ = ["quantize"]
 
 
+@also_called(input="tensor", bits="quant")
 def quantize(
     tensor: torch.Tensor,
     quant: int,
@@ -28,7 +30,8 @@ def quantize(
     quant: bits of ``quant_method`` ("linear", "log", "log_minmax", "minmax", "tanh"); with method None
     the number of evenly spaced levels from min to max. overflow_rate: share of the values outside the
     range. min, max: clip first; they are the range of the levels. override_original: write the result
-    into ``tensor`` too. as_memtorch: its "log", which makes 1 of every magnitude below 1.
+    into ``tensor`` too. MemTorch 1.1.0 calls the first two input and bits. as_memtorch: its "log", which
+    makes 1 of every magnitude below 1.
 
     Raises SpecError for an unknown method and for bits or levels out of range.
 

@@ -21,6 +21,7 @@ __all__ = ["Dict2Obj", "Sampler", "StochasticParameter", "draw_resistances", "un
 _ALIASES = {"mean": "loc", "std": "scale"}  # of Normal, as in MemTorch's case study
 _OWN = ("self", "__class__")  # of locals() in a constructor
 _RELATIVE = 1e-9  # tolerance of math.isclose
+_APART = 1 + 1e-6  # r_off over r_on of a device that cannot be switched
 
 
 class Dict2Obj:
@@ -48,6 +49,11 @@ class Sampler:
         mean = self.distribution.mean if isinstance(self.distribution, Distribution) else self.distribution
         return float(torch.as_tensor(mean).double().clamp(self.low, self.high))
 
+    @property
+    def constant(self) -> float | None:
+        """The one value of a parameter without spread; None with spread."""
+        return None if isinstance(self.distribution, Distribution) else self.mean
+
     def draw(self, shape: tuple[int, ...]) -> torch.Tensor:
         """Independent draws, float64."""
         if isinstance(self.distribution, Distribution):
@@ -60,6 +66,8 @@ class Sampler:
         return self.mean if return_mean else float(self.draw(()))
 
     def __repr__(self) -> str:
+        if self.constant is not None:
+            return f"{self.constant:g}"
         return f"StochasticParameter({self.distribution}, min={self.low}, max={self.high})"
 
 
@@ -133,7 +141,8 @@ def draw_resistances(
     """r_on and r_off of ``shape`` devices, float64; numbers or samplers. r_off is above r_on.
 
     Cells that overlap are drawn again; what then still is the wrong way round is exchanged, with a
-    warning. Raises SpecError for resistances that are equal within the tolerances.
+    warning, and where both are the same (at ``min``, say) a warning tells how many cells that are.
+    Raises SpecError where they are equal, within the tolerances, in all devices.
     """
     low, high = _draw(r_on, shape), _draw(r_off, shape)
     for _ in range(resample_threshold):
@@ -153,12 +162,21 @@ def draw_resistances(
             stacklevel=2,
         )
         low, high = torch.minimum(low, high), torch.maximum(low, high)
-    if bool(_overlap(low, high, r_rel_tol, r_abs_tol).any()):
+    same = _overlap(low, high, r_rel_tol, r_abs_tol)
+    if not bool(same.any()):
+        return low, high
+    if bool(same.all()):
         raise SpecError(
             f"r_on {r_on} and r_off {r_off} are equal, or too close, after {resample_threshold} draws: "
             "give them more distance"
         )
-    return low, high
+    warnings.warn(
+        f"r_on {r_on} and r_off {r_off} are the same in {int(same.sum())} of {same.numel()} devices, which "
+        "hold nothing",
+        UserWarning,
+        stacklevel=2,
+    )
+    return low, torch.where(same, low * _APART, high)
 
 
 def _overlap(

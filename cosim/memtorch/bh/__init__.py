@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from cosim.memtorch import map
 from cosim.memtorch.bh import Quantize, crossbar, memristor, nonideality
-from cosim.memtorch.bh.crossbar.Crossbar import Scheme
+from cosim.memtorch.bh.crossbar.Crossbar import Crossbar, Scheme
 from cosim.memtorch.bh.StochasticParameter import StochasticParameter
 
-__all__ = ["Quantize", "Scheme", "StochasticParameter", "crossbar", "memristor", "nonideality"]
+__all__ = [
+    "Crossbar",
+    "Quantize",
+    "Scheme",
+    "StochasticParameter",
+    "crossbar",
+    "map",
+    "memristor",
+    "nonideality",
+]

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from cosim.errors import SpecError
+
 __all__ = ["naive_tune"]
 
 
@@ -21,9 +23,10 @@ def naive_tune(
     """
     shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
     vectors = max(8, min(4098, shape[0] * math.prod(shape[2:])))
-    fit = module.matmul.tune(
-        module.matmul.random_inputs(vectors, seed=0), per="layer", test_fraction=0.25, seed=0
-    )
+    fits = module.fit(vectors)
+    if len(fits) != 1:
+        raise SpecError(f"{type(module).__name__} has {len(fits)} products, each with its line: use tune()")
+    fit = fits[0]
     gain, offset = float(fit.gain.flatten()[0]), float(fit.offset.flatten()[0])
     if verbose:
         print(f"Tuned {type(module).__name__}: {gain:.6g} y + {offset:.6g}, R2 {fit.r2:.6f} on unseen inputs")

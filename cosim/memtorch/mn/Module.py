@@ -16,8 +16,11 @@ from cosim.memtorch.map.Parameter import naive_map
 from cosim.memtorch.mn.Conv1d import Conv1d
 from cosim.memtorch.mn.Conv2d import Conv2d
 from cosim.memtorch.mn.Conv3d import Conv3d
+from cosim.memtorch.mn.GRU import GRU
 from cosim.memtorch.mn.layer import MemristiveLayer, Options
 from cosim.memtorch.mn.Linear import Linear
+from cosim.memtorch.mn.LSTM import LSTM
+from cosim.memtorch.mn.RNN import RNN
 from cosim.nn.model import ConversionReport, ConvertedModel, LayerReport
 
 __all__ = ["PatchedModel", "patch_model", "supported_module_parameters"]
@@ -27,6 +30,9 @@ supported_module_parameters: Mapping[type[nn.Module], Callable[..., MemristiveLa
     nn.Conv1d: Conv1d,
     nn.Conv2d: Conv2d,
     nn.Conv3d: Conv3d,
+    nn.RNN: RNN,
+    nn.LSTM: LSTM,
+    nn.GRU: GRU,
 }
 
 _DEVICE = ("memristor_model", "memristor_model_params")
@@ -42,7 +48,7 @@ class PatchedModel(ConvertedModel):
 
     def tune_(self, tune_kwargs: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         """Tune every memristive layer. tune_kwargs: arguments of ``tune`` by class name ("Conv2d")."""
-        layers = [m for m in self.model.modules() if isinstance(m, MemristiveLayer)]
+        layers: list[Any] = [m for m in self.model.modules() if isinstance(m, MemristiveLayer)]
         kinds = {type(layer).__name__ for layer in layers}
         wanted = {key.rstrip("'>").rpartition(".")[2]: value for key, value in (tune_kwargs or {}).items()}
         for name in wanted:
@@ -94,12 +100,12 @@ def patch_model(
 ) -> PatchedModel:
     """``model`` with memristive layers in place of the named types; ``model`` itself is changed.
 
-    module_parameters_to_patch: of Linear, Conv1d, Conv2d, Conv3d. tile_shape: rows and outputs of a tile;
-    None: one crossbar of the layer's size. max_input_voltage: V of a full-scale input; None: inputs are
-    volts. source_resistance, line_resistance (ohm): of drivers and sense, and between neighbours.
-    ADC_resolution, quant_method, ADC_overflow_rate: one conversion per tile and output, in ranges set by
-    random inputs (``calibrate`` sets them by real ones). programming_routine: device by device, where
-    transistor is False; with transistors conductances are written directly. use_bindings and
+    module_parameters_to_patch: of Linear, Conv1d, Conv2d, Conv3d, RNN, LSTM, GRU. tile_shape: rows and
+    outputs of a tile; None: one crossbar of the layer's size. max_input_voltage: V of a full-scale input;
+    None: inputs are volts. source_resistance, line_resistance (ohm): of drivers and sense, and between
+    neighbours. ADC_resolution, quant_method, ADC_overflow_rate: one conversion per tile and output, in
+    ranges set by random inputs (``calibrate`` sets them by real ones). programming_routine: device by
+    device, where transistor is False; with transistors conductances are written directly. use_bindings and
     scaling_routine_params have no effect: there is one implementation.
 
     Raises SpecError for an unknown type, option, or parameter.
@@ -159,12 +165,13 @@ class _Patcher:
 
 
 def _report(name: str, digital: nn.Module, layer: MemristiveLayer) -> LayerReport:
-    tiling = layer.matmul.tiling
+    tilings = [product.tiling for product in layer.products]
+    cells = sum(tiling.cells for tiling in tilings)
     return LayerReport(
         name=name,
         kind=type(digital).__name__,
         weights=sum(p.numel() for p in digital.parameters()),
-        tiles=tiling.tiles,
-        cells=tiling.cells,
-        utilisation=tiling.utilisation,
+        tiles=sum(tiling.tiles for tiling in tilings),
+        cells=cells,
+        utilisation=cells / sum(tiling.tiles * tiling.height * tiling.width for tiling in tilings),
     )

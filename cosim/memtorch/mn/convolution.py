@@ -48,4 +48,4 @@ class Convolution(layers.Conv, MemristiveLayer):
 
     def tune(self, input_batch_size: int = 8, input_shape: int = 32) -> Fit:
         """Fit the output to the digital one on random windows, as many as such an image has, at most 4098."""
-        return super().tune(min(TUNING_VECTORS, input_batch_size * input_shape**self.axes))
+        return self.fit(min(TUNING_VECTORS, input_batch_size * input_shape**self.axes))[0]

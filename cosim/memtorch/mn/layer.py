@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from cosim.devices.device import Device
 from cosim.errors import SpecError
-from cosim.memtorch.bh.crossbar.cells import Spread, arguments_of, nominal_device
+from cosim.memtorch.bh.crossbar.cells import arguments_of, nominal_device, spreads
 from cosim.memtorch.bh.crossbar.Crossbar import Crossbar, Scheme
 from cosim.memtorch.bh.memristor.Memristor import Memristor
 from cosim.memtorch.bh.StochasticParameter import Dict2Obj, Sampler
@@ -94,16 +94,18 @@ class Options:
         if self.ADC_resolution is not None and self.quant_method is not None:
             rate = self.ADC_overflow_rate
             adc = ADC(bits=self.ADC_resolution, method=self.quant_method, overflow_rate=rate)
-        spread = any(isinstance(v, Sampler) for v in arguments.values())
+        effects = spreads(self.memristor_model, self.memristor_model_params)
         return Hardware(
             device=nominal_device(self.memristor_model, self.memristor_model_params),
             tile_shape=(height, width * scheme.columns),
             wires=Wires(row=line, column=line, source=source, sense=source),
             engine="linear",
             scheme=scheme,
-            dac=DAC(v_max=self.max_input_voltage or 1.0, full_scale=full_scale),
+            dac=DAC(
+                v_max=1.0 if self.max_input_voltage is None else self.max_input_voltage, full_scale=full_scale
+            ),
             adc=adc,
-            effects=(Spread(self.memristor_model, self.memristor_model_params),) if spread else (),
+            effects=effects,
             v_read=self.memristor_model.read_voltage_of(Dict2Obj(arguments)),
         )
 
@@ -174,10 +176,20 @@ class LayerCells:
 
 
 class MemristiveLayer(nn.Module):
-    """A layer on crossbars with MemTorch's attributes; combined with a layer of ``cosim.nn.layers``."""
+    """A layer on crossbars with MemTorch's attributes; combined with a layer of ``cosim.nn``."""
 
-    matmul: CrossbarMatmul
     options: Options
+
+    @property
+    def products(self) -> list[CrossbarMatmul]:
+        """Every product on crossbars, one for each weight matrix."""
+        return [module for module in self.modules() if isinstance(module, CrossbarMatmul)]
+
+    def add_effects(self, effects: Sequence[Effect], generator: torch.Generator | None = None) -> None:
+        """Non-idealities on top of what the cells of every product have."""
+        generator = generator or torch.Generator()
+        for product in self.products:
+            product.add_effects(effects, generator=generator)
 
     def _ready(self) -> None:
         """Program device by device where there are no transistors."""
@@ -195,7 +207,7 @@ class MemristiveLayer(nn.Module):
                     options.programming_routine_params,
                 )
         if options.verbose:
-            print(f"Patched {type(self).__name__}: {self.matmul}")
+            print(f"Patched {type(self).__name__}: {'; '.join(map(repr, self.products))}")
 
     @staticmethod
     def _start(crossbar: Crossbar, random: bool) -> None:
@@ -209,12 +221,15 @@ class MemristiveLayer(nn.Module):
 
     @property
     def crossbars(self) -> list[Crossbar]:
-        """[positive, negative], or [single]."""
-        stores = [
-            LayerCells(self.matmul, k, self.options.dt) for k in range(self.matmul.hardware.scheme.columns)
+        """[positive, negative] of each weight matrix in turn, or [single]."""
+        return [
+            Crossbar.over(
+                LayerCells(product, k, self.options.dt),
+                self.options.tile_shape if product.tiling.groups == 1 else None,
+            )
+            for product in self.products
+            for k in range(product.hardware.scheme.columns)
         ]
-        tile_shape = self.options.tile_shape if self.matmul.tiling.groups == 1 else None
-        return [Crossbar.over(store, tile_shape) for store in stores]
 
     @property
     def max_input_voltage(self) -> float | None:
@@ -230,9 +245,12 @@ class MemristiveLayer(nn.Module):
 
     def forward_legacy(self, enabled: bool = True) -> None:
         """Compute with the digital weights, or with crossbars again."""
-        self.matmul.digital = bool(enabled)
+        for product in self.products:
+            product.digital = bool(enabled)
 
-    def tune(self, samples: int = TUNING_VECTORS) -> Fit:
-        """Fit the output to the digital one by one line, on random vectors; tuning again changes nothing."""
-        rows = self.matmul.random_inputs(samples, seed=0)
-        return self.matmul.tune(rows, per="layer", test_fraction=0.25, seed=0)
+    def fit(self, samples: int = TUNING_VECTORS) -> list[Fit]:
+        """Fit every product to the digital one by one line, on random vectors; again changes nothing."""
+        return [
+            product.tune(product.random_inputs(samples, seed=0), per="layer", test_fraction=0.25, seed=0)
+            for product in self.products
+        ]

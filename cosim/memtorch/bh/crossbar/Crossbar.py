@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from cosim.arrays import check_finite
 from cosim.crossbar import Tile as CircuitTile
+from cosim.devices.device import Device
 from cosim.engines import solve
 from cosim.errors import SpecError
 from cosim.memtorch.bh.crossbar.cells import CellView, OwnCells, Store, arguments_of, nominal_device
-from cosim.memtorch.bh.crossbar.Tile import gen_tiles, join_tiles
+from cosim.memtorch.bh.crossbar.Tile import check_converter, converted, gen_tiles, join_tiles
 from cosim.memtorch.bh.memristor.Memristor import Memristor
 from cosim.memtorch.bh.StochasticParameter import Dict2Obj
 from cosim.nn.cells import conductance_range
@@ -79,7 +81,7 @@ class Crossbar:
             )
         if self.tile_shape is not None:
             conductance = join_tiles(conductance, (self.rows, self.columns))
-        self.store.write(conductance)
+        self.store.write(check_finite(conductance, "conductance_matrix"))
 
     @property
     def max_abs_conductance(self) -> float:
@@ -162,14 +164,45 @@ def nominal_resistances(model: type[Memristor], params: Mapping[str, Any]) -> tu
     return 1 / float(high), 1 / float(low)
 
 
-def simulate_matmul(input: torch.Tensor, crossbar: Crossbar) -> torch.Tensor:
+def simulate_matmul(
+    input: torch.Tensor,
+    crossbar: Crossbar,
+    nl: bool = True,
+    tiles_map: torch.Tensor | None = None,
+    crossbar_shape: tuple[int, int] | None = None,
+    max_input_voltage: float | None = None,
+    ADC_resolution: int | None = None,
+    ADC_overflow_rate: float = 0.0,
+    quant_method: str | None = None,
+) -> torch.Tensor:
     """Currents (A) of the columns for voltages ``(batch, rows)``, each device with its own I-V curve.
 
-    No wires; the states stay. Returns ``(batch, columns)``.
+    No wires; the states stay. max_input_voltage (V): what the drivers clip at.
+    ADC_resolution, ADC_overflow_rate, quant_method: each vector of a tile's columns is converted in its own
+    range. nl: a table or every device, which is the same here; tiles_map, crossbar_shape: the crossbar knows
+    its tiles. Returns ``(batch, columns)``.
     """
+    check_converter(ADC_resolution, quant_method)
+    volts = input if max_input_voltage is None else input.clamp(-max_input_voltage, max_input_voltage)
     store = crossbar.store
     low, high = conductance_range(store.device, store.v_read)
     # conductances in float32 may lie a rounding outside what the device reaches
     cells = torch.minimum(torch.maximum(store.read().double(), low), high)
-    tile = CircuitTile(store.device, conductance=cells, v_read=store.v_read)
-    return solve(tile, input.double(), engine="newton").currents.to(input)
+    height, width = crossbar.tile_shape or (crossbar.rows, crossbar.columns)
+    result = input.new_zeros(input.shape[0], crossbar.columns)
+    for top in range(0, crossbar.rows, height):
+        rows = slice(top, top + height)
+        tile = CircuitTile(_part(store.device, rows), conductance=cells[rows], v_read=store.v_read)
+        currents = solve(tile, volts[:, rows].double(), engine="newton").currents.to(input)
+        for left in range(0, crossbar.columns, width):
+            columns = slice(left, left + width)
+            result[:, columns] += converted(
+                currents[:, columns], ADC_resolution, ADC_overflow_rate, quant_method
+            )
+    return result
+
+
+def _part(device: Device, rows: slice) -> Device:
+    """The device with the per-cell parameters of some rows."""
+    own = {n: v[rows] for n, v in device.given.items() if isinstance(v, torch.Tensor) and v.ndim}
+    return device.replace(**own) if own else device

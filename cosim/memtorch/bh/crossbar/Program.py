@@ -14,6 +14,7 @@ from cosim.devices.held import simulate_held, state_rate, time_to_reach
 from cosim.errors import SpecError
 from cosim.memtorch.bh.crossbar.cells import CellView, pick
 from cosim.memtorch.bh.crossbar.Crossbar import Crossbar
+from cosim.memtorch.names import also_called
 from cosim.nn.cells import conductance_range
 
 __all__ = ["gen_programming_signal", "naive_program"]
@@ -50,6 +51,7 @@ def gen_programming_signal(
     return time_series_resolution * np.arange(len(volts)), volts
 
 
+@also_called(timeout_adjustment="force_adjustment")
 def naive_program(
     crossbar: Crossbar,
     point: tuple[int, ...],
@@ -70,7 +72,8 @@ def naive_program(
     The sign of a pulse comes from the device's own polarity. Pulses follow each other until the target is
     reached, where the last one is cut off. Devices in the same row or column see half the voltage, for as
     long. A device that its window holds at a bound is freed, if it is within force_adjustment_rel_tol of
-    it, by force_adjustment (ohm) or by 2 % of its reach, whichever is more. refactory_period: the models do
+    it, by force_adjustment (ohm; timeout_adjustment in MemTorch 1.1.0) or by 2 % of its reach, whichever is
+    more. refactory_period: the models do
     not change without a voltage. timeout: s of computing, after which no more pulses are tried.
 
     Returns the device. Raises SpecError for a conductance out of reach, and where no pulse moves the

@@ -12,7 +12,15 @@ from cosim.memtorch.bh.Quantize import quantize
 from cosim.solvers.linear import LinearNetwork
 from cosim.wires import Wires
 
-__all__ = ["Tile", "gen_tiles", "join_tiles", "tile_matmul", "tiled_inference"]
+__all__ = [
+    "Tile",
+    "check_converter",
+    "converted",
+    "gen_tiles",
+    "join_tiles",
+    "tile_matmul",
+    "tiled_inference",
+]
 
 
 class Tile:
@@ -95,7 +103,7 @@ def tile_matmul(
     True
     """
     _check_shapes(mat_a_shape, mat_b_shape)
-    _check_converter(ADC_resolution, quant_method)
+    check_converter(ADC_resolution, quant_method)
     down, across = mat_b_tiles_map.shape
     wires = (source_resistance or 0.0, line_resistance or 0.0)
     result = mat_a_tiles.new_zeros((mat_a_shape[0], across * mat_b_tiles.shape[2]))
@@ -103,12 +111,8 @@ def tile_matmul(
         inputs = mat_a_tiles[int(mat_a_tiles_map[i])]
         for j in range(across):
             part = _product(inputs, mat_b_tiles[int(mat_b_tiles_map[i, j])], wires)
-            if ADC_resolution is not None:
-                part = torch.stack(
-                    [quantize(row, ADC_resolution, ADC_overflow_rate, quant_method) for row in part]
-                )
             columns = slice(j * mat_b_tiles.shape[2], (j + 1) * mat_b_tiles.shape[2])
-            result[:, columns] += part
+            result[:, columns] += converted(part, ADC_resolution, ADC_overflow_rate, quant_method)
     return result[:, : mat_b_shape[1]]
 
 
@@ -152,7 +156,16 @@ def _check_shapes(a: tuple[int, int], b: tuple[int, int]) -> None:
         raise SpecError(f"matrices of shape {tuple(a)} and {tuple(b)} cannot be multiplied")
 
 
-def _check_converter(resolution: int | None, method: str | None) -> None:
+def converted(
+    currents: torch.Tensor, resolution: int | None, overflow_rate: float, method: str | None
+) -> torch.Tensor:
+    """``currents`` (batch, columns) as converters give them, each vector in a range of its own."""
+    if resolution is None:
+        return currents
+    return torch.stack([quantize(row, resolution, overflow_rate, method) for row in currents])
+
+
+def check_converter(resolution: int | None, method: str | None) -> None:
     if (resolution is None) != (method is None):
         raise SpecError(
             f"ADC_resolution={resolution!r}, quant_method={method!r}: give both for an ADC, neither for none"

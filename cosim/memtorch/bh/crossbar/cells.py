@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,12 +17,13 @@ from cosim.devices.held import simulate_held
 from cosim.errors import SpecError
 from cosim.memtorch.bh.memristor.Memristor import Memristor
 from cosim.memtorch.bh.StochasticParameter import Dict2Obj, Sampler, draw_resistances
-from cosim.nn.cells import Cells, conductance_range
+from cosim.nn.cells import STUCK_LOW, Cells, conductance_range
 from cosim.nn.effects import Effect
 
-__all__ = ["CellView", "OwnCells", "Spread", "Store", "arguments_of", "nominal_device"]
+__all__ = ["CellView", "OwnCells", "Spread", "Store", "arguments_of", "nominal_device", "spreads"]
 
 _MEAN_DRAWS = 4096  # pairs of resistances whose lower and higher are averaged
+_NOMINAL_RATIO = 1.001  # r_off/r_on that weights are mapped to where the cells have 1
 
 
 class Store(Protocol):
@@ -52,11 +55,14 @@ def nominal_device(model: type[Memristor], params: Mapping[str, Any]) -> Device:
     """The device in which every ``StochasticParameter`` has its mean.
 
     Where r_on and r_off have the same mean, r_on is that of the lower of two draws, r_off that of the higher.
+    Where both are one number, weights are mapped as if r_on were a little lower (see ``Unswitchable``).
     """
     values = arguments_of(model, params)
     means = {name: v.mean if isinstance(v, Sampler) else v for name, v in values.items()}
     low, high = sorted((float(means["r_on"]), float(means["r_off"])))
-    if math.isclose(low, high):
+    if unswitchable(values):
+        low = high / _NOMINAL_RATIO
+    elif math.isclose(low, high):
         drawn = draw_resistances(values["r_on"], values["r_off"], (_MEAN_DRAWS,))
         low, high = (float(part.mean()) for part in drawn)
     means |= {"r_on": low, "r_off": high}
@@ -102,11 +108,42 @@ class Spread(Effect):
         return cells.with_device(drawn_device(self.model, self.params, cells.shape))
 
 
+class Unswitchable(Effect):
+    """Cells with r_on = r_off: whatever is written, and whichever fail, all conduct 1/r_off."""
+
+    def apply(self, cells: Cells, generator: torch.Generator) -> Cells:
+        everywhere = torch.ones(cells.shape, dtype=torch.bool, device=cells.conductance.device)
+        return replace(cells, high=cells.low).stick(everywhere, STUCK_LOW)
+
+
+def unswitchable(values: Mapping[str, Any]) -> bool:
+    """True where r_on and r_off are the same number, so that no cell can hold a weight."""
+    ends = (values["r_on"], values["r_off"])
+    low, high = (end.constant if isinstance(end, Sampler) else float(end) for end in ends)
+    return low is not None and high is not None and math.isclose(low, high)
+
+
+def spreads(model: type[Memristor], params: Mapping[str, Any]) -> tuple[Effect, ...]:
+    """What cells of this model are not alike in, or not able to do; warns of the latter."""
+    values = arguments_of(model, params)
+    if unswitchable(values):
+        warnings.warn(
+            f"r_on and r_off are equal, {values['r_off']} ohm: no cell can be switched, so layers hold no "
+            "weight and give their bias",
+            UserWarning,
+            stacklevel=3,
+        )
+        return (Unswitchable(),)
+    return (Spread(model, params),) if any(isinstance(v, Sampler) for v in values.values()) else ()
+
+
 class OwnCells:
     """Cells of a crossbar that belongs to no layer; new ones are at their highest conductance."""
 
     def __init__(self, model: type[Memristor], params: Mapping[str, Any], shape: tuple[int, int]) -> None:
         arguments = Dict2Obj(arguments_of(model, params))
+        if unswitchable(vars(arguments)):
+            raise SpecError(f"r_on and r_off are equal, {arguments.r_off} ohm: give them more distance")
         self.v_read, self.dt = model.read_voltage_of(arguments), float(arguments.time_series_resolution)
         self.device = drawn_device(model, params, shape)
         ends = conductance_range(self.device, self.v_read)

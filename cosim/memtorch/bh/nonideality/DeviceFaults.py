@@ -24,7 +24,7 @@ def apply_device_faults(
     Which ones comes from torch's default generator. Raises SpecError for shares above 1 together.
     """
     faults = effects.DeviceFaults(lrs=lrs_proportion, hrs=hrs_proportion, electroform=electroform_proportion)
-    layer.matmul.add_effects([faults], generator=fresh_generator())
+    layer.add_effects([faults], fresh_generator())
     return layer
 
 
@@ -45,7 +45,7 @@ def apply_cycle_variability(
         StochasticParameter(distribution, min=min, max=max, **(kwargs or {}))
         for kwargs in (r_on_kwargs, r_off_kwargs)
     ]
-    layer.matmul.add_effects([_Cycle(*draws)], generator=torch.Generator())
+    layer.add_effects([_Cycle(*draws)])
     return layer
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from cosim.errors import SpecError
-from cosim.memtorch.mn.layer import MemristiveLayer, Write
-from cosim.nn.effects import FiniteStates
+from cosim.memtorch.mn.layer import MemristiveLayer
+from cosim.nn.cells import Cells
+from cosim.nn.effects import Effect, FiniteStates
 
 __all__ = ["apply_finite_conductance_states"]
 
@@ -20,9 +21,13 @@ def apply_finite_conductance_states(layer: MemristiveLayer, num_conductance_stat
         raise SpecError(f"num_conductance_states is {num_conductance_states!r}: it must be an integer")
     if num_conductance_states < 1:
         raise SpecError(f"num_conductance_states is {num_conductance_states}: it must be 1 or more")
-    product = layer.matmul
-    effect = Write(product.low.expand_as(product.conductance))
-    if num_conductance_states > 1:
-        effect = FiniteStates(states=int(num_conductance_states))
-    product.add_effects([effect], generator=torch.Generator())
+    states = int(num_conductance_states)
+    layer.add_effects([FiniteStates(states=states) if states > 1 else _Lowest()])
     return layer
+
+
+class _Lowest(Effect):
+    """One state: the lowest conductance."""
+
+    def apply(self, cells: Cells, generator: torch.Generator) -> Cells:
+        return cells.write(cells.low.expand(cells.shape))

@@ -33,6 +33,7 @@ def apply_non_linear(
             raise SpecError(f"{name} is {value}: it must be above 0")
     if num_conductance_states is not None:
         apply_finite_conductance_states(layer, num_conductance_states)
-    if not layer.matmul.hardware.nominal.is_linear:
-        layer.matmul.set_engine("newton")
+    for product in layer.products:
+        if not product.hardware.nominal.is_linear:
+            product.set_engine("newton")
     return layer

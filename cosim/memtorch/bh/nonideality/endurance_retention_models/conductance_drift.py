@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from cosim.memtorch.mn.layer import MemristiveLayer
 from cosim.nn.effects import Drift
 
@@ -17,5 +15,5 @@ def model_conductance_drift(
 ) -> MemristiveLayer:
     """G(x) = G(initial_time) (x/initial_time)^(-drift_coefficient), within the reach of each cell; s."""
     drift = Drift(seconds=x, nu=drift_coefficient, initial=initial_time or _EARLIEST)
-    layer.matmul.add_effects([drift], generator=torch.Generator())
+    layer.add_effects([drift])
     return layer

@@ -6,8 +6,6 @@ import enum
 import math
 from collections.abc import Sequence
 
-import torch
-
 from cosim.errors import SpecError
 from cosim.memtorch.mn.layer import MemristiveLayer
 from cosim.nn.effects import Endurance
@@ -52,7 +50,7 @@ def model_endurance_retention(
         temperature=temperature,
         temperature_threshold=None if temperature is None else temperature_threshold,
     )
-    layer.matmul.add_effects([failure], generator=torch.Generator())
+    layer.add_effects([failure])
     return layer
 
 
