@@ -1,7 +1,8 @@
 """Named arrays with axes and units, the dtype policy, and the checks at the border.
 
 Axes are written in comments as ``(*tiles, rows, columns)``. Solving is float64 unless the caller
-asks otherwise; tensors keep the device and dtype that they come with.
+asks otherwise; tensors keep the device and dtype that they come with, but half precision becomes
+float32: it does not hold currents or states.
 """
 
 from __future__ import annotations
@@ -32,15 +33,23 @@ Array: TypeAlias = Any  # whatever torch.as_tensor takes: number, list, numpy ar
 
 
 def as_tensor(value: Array, name: str, *, like: torch.Tensor | None = None) -> torch.Tensor:
-    """``value`` as a floating tensor; float64 unless it is a floating tensor already.
+    """``value`` as a floating tensor: float64, unless it is a float32 or float64 tensor already.
 
+    Half precision becomes float32. Raises SpecError for complex numbers, and for a tensor that is
+    sparse or without data.
     With ``like``, numbers and arrays go to that tensor's device (a tensor stays where it is).
     """
     if isinstance(value, torch.Tensor):
-        return value if value.is_floating_point() else value.to(torch.float64)
+        if value.is_complex():
+            raise SpecError(f"{name} is complex: give real numbers")
+        if value.layout is not torch.strided or value.is_meta:
+            raise SpecError(f"{name} is sparse or has no data: give an ordinary tensor")
+        if not value.is_floating_point():
+            return value.to(torch.float64)
+        return value.float() if value.element_size() < 4 else value
     try:
-        array = np.require(value, np.float64, "W")  # torch warns of memory that it may not write
-    except (TypeError, ValueError) as error:
+        array = np.require(value, np.float64, ["C", "W"])  # torch warns of memory that it may not write
+    except (TypeError, ValueError, RuntimeError) as error:
         raise SpecError(f"{name} is not an array of numbers: {error}") from error
     return torch.as_tensor(array, device=None if like is None else like.device)
 

@@ -212,6 +212,8 @@ def _check(samples: int, per: str, test_fraction: float) -> int:
         raise SpecError(f"per is {per!r}: choose from {', '.join(_PER)}")
     if not 0 < test_fraction < 1:
         raise SpecError(f"test_fraction is {test_fraction}: it must lie between 0 and 1")
+    if not isinstance(samples, int):
+        raise SpecError(f"samples is {samples!r}: it must be a whole number of vectors")
     held_out = max(1, round(samples * test_fraction))
     if samples - held_out < 2:
         raise SpecError(f"samples is {samples}: a line needs 2 vectors to fit and 1 held out")

@@ -110,7 +110,10 @@ def _device(
         values["state"] = state_parameter
     if state_range is not None:
         values["state_range"] = state_range
-    return cosim.Device(model, **values)
+    device = cosim.Device(model, **values)
+    for note in device.notes:
+        print(f"cosim: note: {note}", file=sys.stderr)
+    return device
 
 
 # --- a tile and its inputs from the command line ---------------------------------------------------
@@ -151,7 +154,8 @@ def _tile_and_voltages(
         Path | None, typer.Option(help="Cells (rows x columns), S: a .npy, or a .csv without header.")
     ] = None,
     shape: Annotated[
-        str | None, typer.Option(metavar="RxC", help="Random states instead, such as 16x16.")
+        str | None,
+        typer.Option(metavar="RxC", help="Random states instead, such as 16x16; alike cells if it has none."),
     ] = None,
     voltages: Annotated[
         Path | None, typer.Option(help="Inputs (batch x rows), V: a .npy, or a .csv without header.")
@@ -177,7 +181,7 @@ def _tile_and_voltages(
     if conductance is not None:
         cells["conductance"] = _load(conductance, "--conductance")
     elif device.state_parameter is None:
-        raise SpecError(f"{device.name} has no state to draw for --shape: name it with --state-parameter")
+        cells["shape"] = _parse_shape(shape or "")
     else:
         low, high = device.state_range
         cells["state"] = low + (high - low) * _random(_parse_shape(shape or ""), seed)
@@ -267,7 +271,7 @@ def iv(
     import torch
 
     device = _device(model, param, state_parameter, state_range)
-    if state is None and device.state_parameter is not None:
+    if state is None and device.state_parameter is not None and device.state_parameter not in device.given:
         state = sum(device.state_range) / 2
     if period is None:
         voltage = torch.linspace(-v_max, v_max, points, dtype=torch.float64)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,10 +34,12 @@ class Tile:
 
     device: a ``cosim.Device``; terminal p on the row, n on the column.
     conductance: ``(*tiles, rows, columns)`` S, the chord I(v_read)/v_read of each cell; or
-    state: the same shape in the unit of the device's state. Exactly one of the two.
+    state: the same shape in the unit of the device's state; or, for a device without state,
+    shape: ``(*tiles, rows, columns)``. Exactly one of the three. Cells differ where parameters of
+    the device are tensors, which broadcast to the shape of the tile.
 
-    Raises SpecError if both or neither is given, if a value is not finite, or if the device
-    cannot reach a conductance.
+    Raises SpecError if not exactly one is given, if a value is not finite, if the device cannot
+    reach a conductance, or if a parameter does not fit the shape.
 
     >>> import cosim
     >>> tile = Tile(cosim.Device("vteam"), conductance=[[1e-3, 2e-2]], wires=Wires(row=2.0))
@@ -44,24 +47,30 @@ class Tile:
     ((1, 2), [[0.001, 0.02]])
     """
 
+    state: State  # zeros where the device has none
+
     def __init__(
         self,
         device: Device,
         *,
         conductance: Array | None = None,
         state: Array | None = None,
+        shape: Sequence[int] | None = None,
         wires: Wires | None = None,
         v_read: float = 0.1,
     ) -> None:
-        if (conductance is None) == (state is None):
-            raise SpecError("Tile needs exactly one of conductance= and state=")
+        if not (wires is None or isinstance(wires, Wires)):
+            raise SpecError(f"wires is {wires!r}: give cosim.Wires(row=, column=), or None for ideal wires")
+        _check_choice(device, conductance, state, shape)
         if not math.isfinite(v_read) or v_read == 0:
             raise SpecError(f"v_read is {v_read} V: it must be finite and not 0")
         self.device = device
         self.wires = Wires() if wires is None else wires
         self.v_read = float(v_read)
         self._conductance: Conductance | None = None
-        if state is not None:
+        if shape is not None:
+            cells = _no_state(device, shape)
+        elif state is not None:
             cells = check_finite(as_tensor(state, "state"), "state")
         else:
             cells = check_finite(as_tensor(conductance, "conductance"), "conductance")
@@ -69,10 +78,11 @@ class Tile:
             raise SpecError(
                 f"a tile of shape {tuple(cells.shape)} is not (*tiles, rows, columns) with at least one cell"
             )
-        if state is None:
+        _check_parameters(device, tuple(cells.shape))
+        if conductance is not None:
             self._conductance = cells
             cells = device.state_for(cells, v_read=self.v_read)
-        self.state: State = device.check_state(cells)
+        self.state = cells if device.state_parameter is None else device.check_state(cells)
         _check_wires(self.wires, self.shape)
 
     @property
@@ -80,7 +90,8 @@ class Tile:
         """Chord I(v_read)/v_read of every cell, ``(*tiles, rows, columns)`` S."""
         if self._conductance is not None:
             return self._conductance
-        conductance = self.device.conductance(self.state, v_read=self.v_read)
+        state = None if self.device.state_parameter is None else self.state
+        conductance = self.device.conductance(state, v_read=self.v_read).expand(self.shape)
         sources = (self.state, *self.device.parameters.values())
         # kept only where no gradient can be asked for: a graph serves one backward pass
         if not any(isinstance(source, torch.Tensor) and source.requires_grad for source in sources):
@@ -122,6 +133,46 @@ class Tile:
     def __repr__(self) -> str:
         shape = "x".join(str(n) for n in self.shape)
         return f"Tile({self.device!r}, {shape}, {self.wires}, v_read={self.v_read})"
+
+
+def _check_choice(device: Device, conductance: Any, state: Any, shape: Any) -> None:
+    """Raise SpecError unless exactly one of the three is given, and the device can take it."""
+    if isinstance(device, str | PathLike):
+        raise SpecError(f"device is {str(device)!r}: give cosim.Device({str(device)!r})")
+    if sum(given is not None for given in (conductance, state, shape)) != 1:
+        raise SpecError("Tile needs exactly one of conductance=, state= and shape=")
+    if device.state_parameter is None and shape is None:
+        raise SpecError(
+            f"{device.name} has no state to set its cells by: give shape=(rows, columns), and let them "
+            "differ by parameters that are tensors; or declare a state with Device(..., state=, state_range=)"
+        )
+    if device.state_parameter is not None and shape is not None:
+        raise SpecError(f"{device.name} has a state: give conductance= or state=, which have the shape")
+
+
+def _no_state(device: Device, shape: Sequence[int]) -> State:
+    """Zeros of ``shape``, where the parameters of ``device`` lie."""
+    sizes = tuple(shape) if isinstance(shape, Sequence) else ()
+    if len(sizes) < 2 or not all(isinstance(n, int) and n > 0 for n in sizes):
+        raise SpecError(f"shape is {shape!r}: give (*tiles, rows, columns), integers above 0")
+    places = [value.device for value in device.given.values() if isinstance(value, torch.Tensor)]
+    return torch.zeros(sizes, dtype=torch.float64, device=places[0] if places else None)
+
+
+def _check_parameters(device: Device, shape: tuple[int, ...]) -> None:
+    """Raise SpecError unless every parameter that is a tensor broadcasts to ``shape``."""
+    for name, value in device.given.items():
+        if not isinstance(value, torch.Tensor):
+            continue
+        try:
+            fits = torch.broadcast_shapes(value.shape, shape) == shape
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise SpecError(
+                f"parameter {name} of {device.name} has the shape {tuple(value.shape)}: it does not "
+                f"broadcast to the cells of the tile, {shape}"
+            )
 
 
 def _check_wires(wires: Wires, shape: tuple[int, ...]) -> None:

@@ -116,14 +116,14 @@ def _cache() -> str:
 
 
 def _ngspice() -> str:
-    from cosim.spice.ngspice import find_ngspice
+    from cosim.spice.ngspice import probe
 
-    found = find_ngspice()
-    return f"version {found.version}, {found.path}"
+    found = probe()
+    return f"version {found.version} with OSDI and KLU, {found.path}"
 
 
 def _both_engines() -> str:
-    """One cell, from its Verilog-A to a current, through torch and through ngspice with OSDI and KLU."""
+    """One cell, from its Verilog-A to a current, through torch and through ngspice."""
     import torch
 
     import cosim
@@ -162,6 +162,6 @@ _ATTEMPTS = (
         remedy="export COSIM_CACHE=$HOME/cosim-cache  # any folder that you can write to",
     ),
     _Attempt(name="ngspice", run=_ngspice, remedy=_APT_NGSPICE),
-    _Attempt(name="OSDI and KLU", run=_both_engines, remedy=_APT_NGSPICE),
+    _Attempt(name="Verilog-A in ngspice", run=_both_engines, remedy=_APT_NGSPICE),
     _Attempt(name="PySpice", run=_pyspice, remedy=f"{_PIP} PySpice", essential=False),
 )

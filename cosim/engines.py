@@ -53,7 +53,7 @@ class Engine:
         start = time.perf_counter()
         solution = self._load()(tile, voltages, **options)
         seconds = time.perf_counter() - start
-        return replace(solution, stats=MappingProxyType({**solution.stats, "seconds": seconds}))
+        return replace(solution, stats={**solution.stats, "seconds": seconds})
 
 
 ENGINES: Mapping[str, Engine] = MappingProxyType(

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from cosim.arrays import Array
 from cosim.crossbar import Solution, Status, Tile
 from cosim.engines import find_engine
 from cosim.errors import SpecError
+from cosim.text import format_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,9 +88,7 @@ class LadderReport:
         return table
 
     def __str__(self) -> str:
-        text = io.StringIO()
-        Console(file=text, width=110).print(self)
-        return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+        return format_table(self.__rich__())
 
     def plot(self) -> Figure:
         """Error against time per vector (set-up shared out), both logarithmic, one point per engine."""
@@ -144,10 +141,13 @@ def compare(
         raise SpecError(f"engines is the text {engines!r}: give a sequence, such as ({engines!r},)")
     names = [*dict.fromkeys(name for name in engines if name != reference), reference]
     rungs = [find_engine(name) for name in names]  # an unknown name must not cost an ngspice run
+    vectors = tile.check_voltages(voltages)
+    if not vectors.numel():
+        raise SpecError(f"voltages of shape {tuple(vectors.shape)} hold no vector to compare")
     solutions = {}
     with torch.no_grad():
         for rung in reversed(rungs):
-            solution = rung.solve(tile, voltages)
+            solution = rung.solve(tile, vectors)
             solutions[rung.name] = solution.check() if throw else solution
     truth = solutions[reference]
     solved = truth.currents[truth.solved]

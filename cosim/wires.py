@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
+from torch.nn.functional import pad
 
 from cosim.arrays import as_tensor, check_positive
 from cosim.errors import SpecError
@@ -219,6 +220,8 @@ class Segments:
         rows)`` from the drivers and ``(*tiles, batch, columns)`` into the sense nodes.
         """
         word, word_far = _flow(current, self.word, self.word_far)
+        if self.bit_far is None:  # the same as below, in a fifth of the time
+            return word, current.cumsum(-2), word_far, torch.zeros_like(current[..., 0, :])
         bit, bit_far = _flow(current.mT.flip(-1), self.bit.mT.flip(-1), self.bit_far)
         return word, bit.flip(-1).mT, word_far, bit_far
 
@@ -243,12 +246,21 @@ def _flow(
 
     The near end is before node 0. Both ends are at one voltage, so the drops along the line sum to 0.
     """
-    beyond = current.flip(-1).cumsum(-1).flip(-1)
     if far is None:
-        return beyond, torch.zeros_like(current[..., 0])
+        return _beyond(current), torch.zeros_like(current[..., 0])
     along = segment.cumsum(-1)
-    total = (along[..., -1] + far).unsqueeze(-2)
-    share = (current * along.unsqueeze(-3)).sum(-1)
+    rest = _beyond(pad(segment[..., 1:], (0, 1))) + far.unsqueeze(-1)
+    along, rest = along.unsqueeze(-3), rest.unsqueeze(-3)
+    total = along[..., :1] + rest[..., :1]
     # a line without any resistance has no say in where its current comes from: the near end
-    fed = torch.where(total > 0, share / torch.where(total > 0, total, 1.0), 0.0)
-    return beyond - fed.unsqueeze(-1), fed
+    whole = torch.where(total > 0, total, 1.0)
+    fed = current * (along / whole)
+    near = current * torch.where(total > 0, rest / whole, 1.0)
+    # what cells beyond take from the near end, less what those before take from the far end: each
+    # exact, where the sum of all currents beyond less all that is fed would cancel
+    return _beyond(near) - (fed.cumsum(-1) - fed), fed.sum(-1)
+
+
+def _beyond(current: torch.Tensor) -> torch.Tensor:
+    """Sum from each node to the last."""
+    return current.flip(-1).cumsum(-1).flip(-1)

@@ -51,6 +51,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "!!" not in done.stdout + done.stderr  # how setuptools marks what it warns of
     (path,) = (source / "dist").glob("*.whl")
     return path
 

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -20,6 +20,7 @@ from cosim.devices.dynamics import Trace, simulate
 from cosim.devices.interp import run_setup
 from cosim.devices.ir import DeviceIR, Scalar
 from cosim.devices.print_c import print_c
+from cosim.devices.print_cells import CellLoop, print_cells
 from cosim.devices.print_torch import TorchModel, out_of_range
 from cosim.devices.source import prepare
 from cosim.devices.static import check_floating, current_and_slope
@@ -29,6 +30,7 @@ __all__ = ["Device"]
 
 ParameterValue: TypeAlias = float | int | torch.Tensor | torch.distributions.Distribution
 
+_TRACES = 16  # traced models that devices made from one another share
 _BISECTIONS = 80  # halvings: below the spacing of float64 for any range of one sign
 
 
@@ -108,17 +110,20 @@ class Device:
         return tensor
 
     def _check_parameters(self) -> None:
-        if not self._distributions:
-            bad = self._setup.out_of_range
-            if bad:
-                raise out_of_range(self.ir, bad[0], self._given.get(bad[0]))
-            if any(isinstance(value, torch.Tensor) for value in self._given.values()):
-                self._static.check(self._varying(self._any_state))
-            low, high = self.state_range if self.state_parameter is not None else (0.0, 1.0)
-            if not low < high:
-                raise SpecError(
-                    f"the state range of {self.ir.name} is {low} to {high}: low must be below high"
-                )
+        if self._distributions:
+            return
+        for name in self._setup.out_of_range:
+            if name in self._given or name != self.state_parameter:  # each cell sets its own state
+                raise out_of_range(self.ir, name, self._given.get(name, self._setup.parameters[name]))
+        state = None
+        if self.state_parameter is not None:
+            low, high = self.state_bounds
+            if not bool((low < high).all()):
+                worst = f"{float(low.max())} to {float(high.min())}"
+                raise SpecError(f"the state range of {self.ir.name} is {worst}: low must be below high")
+            state = 0.5 * (low + high)
+        if any(isinstance(value, torch.Tensor) for value in self._given.values()):
+            self._static.check(self._varying(state))
 
     # --- what it is ---------------------------------------------------------------------------------
 
@@ -166,11 +171,22 @@ class Device:
 
     @property
     def state_range(self) -> tuple[float, float]:
-        """Lowest and highest state, in the unit of the state parameter."""
+        """Lowest and highest state of all cells, in the unit of the state parameter."""
+        low, high = self.state_bounds
+        return float(low.min()), float(high.max())
+
+    @property
+    def state_bounds(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Lowest and highest state: numbers, or per cell where a parameter that bounds it is.
+
+        >>> r_min = torch.tensor([1e3, 2e3], dtype=torch.float64)
+        >>> [bound.tolist() for bound in Device("data_driven", r_min=r_min).state_bounds]
+        [[1000.0, 2000.0], 17000.0]
+        """
         if self.state_parameter is None:
             raise SpecError(f"{self.name} has no state: give state= and state_range= if it should have one")
         low, high = self._entry.state_range
-        return self._number(low, min), self._number(high, max)
+        return self._bound(low), self._bound(high)
 
     @property
     def set_polarity(self) -> int:
@@ -215,6 +231,7 @@ class Device:
         """
         other = object.__new__(Device)
         other._entry, other.ir = self._entry, self.ir
+        other.__dict__["_traced"] = self._traced
         other._given = {**self._given, **{k: self._value(k, v) for k, v in parameters.items()}}
         other._check_parameters()
         return other
@@ -254,6 +271,7 @@ class Device:
         """
         volts = check_finite(as_tensor(voltage, "voltage"), "voltage")
         cells = None if self.state_parameter is None and state is None else self.check_state(state)
+        self._check_shapes(voltage=volts, **({} if cells is None else {"state": cells}))
         return self.current_and_slope(volts, cells)[0]
 
     def current_and_slope(
@@ -266,7 +284,7 @@ class Device:
 
         parameters: those that are tensors, in a shape that suits ``voltage`` (or some of the cells).
         """
-        return current_and_slope(self._static, voltage, {**self._varying(state), **(parameters or {})})
+        return current_and_slope(self._static, voltage, self._varying(state, parameters))
 
     def conductance(self, state: Array | None = None, v_read: float = 0.1) -> Conductance:
         """Chord I(v_read)/v_read (S) at ``state``.
@@ -281,19 +299,19 @@ class Device:
     def state_for(self, conductance: Array, v_read: float = 0.1) -> State:
         """State at which the chord conductance is ``conductance`` (S), by bisection of the state range.
 
-        Differentiable. Raises SpecError where the device cannot reach the conductance.
+        Differentiable, in parameters too. Raises SpecError where the device cannot reach the conductance.
 
         >>> device = Device("vteam", r_on=1e3, r_off=1e5)
         >>> round(float(device.conductance(device.state_for(5e-4))), 12)
         0.0005
         """
         wanted = check_positive(as_tensor(conductance, "conductance"), "conductance")
-        low, high = self.state_range
+        self._check_shapes(conductance=wanted)
         with torch.no_grad():
-            ends = [self.conductance(torch.full_like(wanted, x), v_read) for x in (low, high)]
+            below, above = (bound.to(wanted.device) + torch.zeros_like(wanted) for bound in self.state_bounds)
+            ends = [self.conductance(state, v_read) for state in (below, above)]
             self._check_reachable(wanted, ends)
             rising = ends[1] > ends[0]
-            below, above = (torch.full_like(wanted, x) for x in (low, high))
             volts = as_tensor(v_read, "v_read")
             for _ in range(_BISECTIONS):
                 middle = 0.5 * (below + above)  # inside the range, so the checks of conductance() are spent
@@ -301,40 +319,50 @@ class Device:
                 short = (chord < wanted) == rising
                 below, above = torch.where(short, middle, below), torch.where(short, above, middle)
             found = 0.5 * (below + above)
-        return self._with_gradient(found, wanted, v_read) if wanted.requires_grad else found
+        values = (wanted, *self._given.values())
+        follows = any(isinstance(value, torch.Tensor) and value.requires_grad for value in values)
+        return self._with_gradient(found, wanted, v_read) if follows else found
 
     def _check_reachable(self, wanted: torch.Tensor, ends: list[torch.Tensor]) -> None:
         lowest, highest = torch.minimum(*ends), torch.maximum(*ends)
-        slack = 1e-9  # relative: a conductance computed as 1/r_on must not fail by rounding
+        slack = max(1e-9, 8 * torch.finfo(wanted.dtype).eps)  # relative: 1/r_on may be rounded
         bad = (wanted < lowest * (1 - slack)) | (wanted > highest * (1 + slack))
         if bool(bad.any()):
             where = tuple(int(i) for i in bad.nonzero()[0])
-            limits = [float(e.expand(wanted.shape)[where]) for e in (lowest, highest)]
+            given, *limits = (float(e.expand(bad.shape)[where]) for e in (wanted, lowest, highest))
             raise SpecError(
-                f"conductance{list(where)} is {float(wanted[where])} S: {self.name} reaches "
+                f"conductance{list(where)} is {given} S: {self.name} reaches "
                 f"{limits[0]:.6g} to {limits[1]:.6g} S with these parameters"
             )
 
     def _with_gradient(self, found: State, wanted: torch.Tensor, v_read: float) -> State:
-        """``found`` with d(state)/d(conductance) of the implicit function."""
-        state = found.detach().requires_grad_(True)
-        chord = self.conductance(state, v_read)
-        (slope,) = torch.autograd.grad(chord.sum(), state)
-        return found + (wanted - chord.detach()) / slope.detach()
+        """``found`` with the gradient of the implicit function, to ``wanted`` and to parameters."""
+        low, high = (bound.to(found) for bound in self.state_bounds)
+        # on a bound, where models limit their state, the slope would be 0: stay a rounding inside
+        hair = 4 * torch.finfo(found.dtype).eps * torch.maximum(low.abs(), high.abs())
+        found = torch.minimum(torch.maximum(found, low + hair), high - hair)
+        with torch.enable_grad():
+            state = found.clone().requires_grad_(True)
+            (slope,) = torch.autograd.grad(self.conductance(state, v_read).sum(), state)
+        step = (wanted - self.conductance(found, v_read)) / slope
+        return found + (step - step.detach())
 
     def check_state(self, state: Array | None) -> State:
-        """``state`` as a tensor; SpecError if it is missing, not finite, or outside the range."""
+        """``state``, or the state parameter if given, as a tensor; SpecError if none, or out of range."""
         if self.state_parameter is None:
             raise SpecError(f"{self.name} has no state: declare one with state= and state_range=")
-        if state is None:
+        if state is None and self.state_parameter not in self._given:
             raise SpecError(f"{self.name} needs a state: give state= ({self.state_parameter})")
+        state = self._given[self.state_parameter] if state is None else state
         cells = check_finite(as_tensor(state, "state"), "state")
-        low, high = self.state_range
+        self._check_shapes(state=cells)
+        low, high = (bound.to(cells) for bound in self.state_bounds)
         bad = (cells < low) | (cells > high)
         if bool(bad.any()):
             where = tuple(int(i) for i in bad.nonzero()[0])
+            found, low, high = (float(x.expand(bad.shape)[where]) for x in (cells, low, high))
             raise SpecError(
-                f"state{list(where)} is {float(cells[where])}: {self.state_parameter} of {self.name} "
+                f"state{list(where)} is {found}: {self.state_parameter} of {self.name} "
                 f"goes from {low} to {high}"
             )
         self._static.check(self._varying(cells))
@@ -377,10 +405,31 @@ class Device:
         if self.state_parameter is not None:
             fixed.pop(self.state_parameter, None)
             varying.add(self.state_parameter)
-        ground = self.ir.terminals[1]
-        return TorchModel(self.ir, {**fixed, **extra}, varying, static=static, grounded=[ground])
+        return self._traced(tuple(sorted({**fixed, **extra}.items())), frozenset(varying), static)
+
+    @functools.cached_property
+    def cell_loop(self) -> CellLoop | None:
+        """The static I-V as C text for many cells; None where the model has internal nodes to solve for."""
+        return print_cells(self._static)
+
+    def loop_fields(
+        self, state: torch.Tensor | None, parameters: Mapping[str, torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """What ``cell_loop`` reads per cell; arguments as in ``current_and_slope``."""
+        assert self.cell_loop is not None
+        return self.cell_loop.fields(self._varying(state, parameters))
 
     # --- inside -------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _traced(self) -> Callable[..., TorchModel]:
+        """Traces the model, once for the same values: ``replace`` shares it, as a spread is drawn often."""
+        ir = self.ir
+
+        def trace(fixed: tuple[tuple[str, Scalar], ...], varying: frozenset[str], static: bool) -> TorchModel:
+            return TorchModel(ir, dict(fixed), varying, static=static, grounded=[ir.terminals[1]])
+
+        return functools.lru_cache(maxsize=_TRACES)(trace)
 
     @functools.cached_property
     def _static(self) -> TorchModel:
@@ -409,33 +458,41 @@ class Device:
             found[name] = float(value.detach().reshape(-1)[0]) if isinstance(value, torch.Tensor) else value
         return found
 
-    @property
-    def _any_state(self) -> torch.Tensor | None:
-        """Some state inside the range, to check the other parameters with."""
-        name = self.state_parameter
-        return (
-            None if name is None else torch.tensor(float(self._setup.parameters[name]), dtype=torch.float64)
-        )
-
     @functools.cached_property
     def _setup(self) -> Any:
         return run_setup(self.ir, self._numbers)
 
-    def _number(self, value: float | str, pick: Any = None) -> float:
+    def _number(self, value: float | str) -> float:
         """A number of the catalogue, which may be the name of a parameter."""
         if not isinstance(value, str):
             return float(value)
-        given = self._given.get(value)
-        if isinstance(given, torch.Tensor):
-            if pick is None:
-                raise SpecError(
-                    f"parameter {value} of {self.name} scales the state: give it one value for all cells"
-                )
-            return float(pick(given.min(), given.max()))
+        if isinstance(self._given.get(value), torch.Tensor):
+            raise SpecError(
+                f"parameter {value} of {self.name} scales the state: give it one value for all cells"
+            )
         return float(self._setup.parameters[value])
 
-    def _varying(self, state: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    def _bound(self, value: float | str) -> torch.Tensor:
+        """A bound of the state: a number, or per cell."""
+        given = self._given.get(str(value))
+        tensor = isinstance(given, torch.Tensor)
+        return given.detach().double() if tensor else torch.tensor(self._number(value), dtype=torch.float64)
+
+    def _check_shapes(self, **arrays: torch.Tensor) -> None:
+        """Raise SpecError unless these and the parameters that are tensors broadcast."""
+        given = {n: v for n, v in self._given.items() if isinstance(v, torch.Tensor)}
+        shapes = {name: tuple(value.shape) for name, value in {**arrays, **given}.items()}
+        try:
+            torch.broadcast_shapes(*shapes.values())
+        except RuntimeError as error:
+            listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items() if shape)
+            raise SpecError(f"shapes of {self.name} that do not broadcast: {listed}") from error
+
+    def _varying(
+        self, state: torch.Tensor | None, parameters: Mapping[str, torch.Tensor] | None = None
+    ) -> dict[str, torch.Tensor]:
         found = {n: v for n, v in self._sampled.items() if isinstance(v, torch.Tensor)}
+        found.update(parameters or {})
         if self.state_parameter is not None and state is not None:
             found[self.state_parameter] = state
         return found

@@ -56,6 +56,8 @@ class Simulated(Protocol):
     @property
     def state_range(self) -> tuple[float, float]: ...
     @property
+    def state_bounds(self) -> tuple[torch.Tensor, torch.Tensor]: ...
+    @property
     def write_parameter(self) -> str | None: ...
     def check_state(self, state: Array | None) -> torch.Tensor: ...
     def torch_model(self, *, static: bool, extra: Mapping[str, Any] = ...) -> TorchModel: ...
@@ -221,7 +223,7 @@ def state_from(
     if device.state_node is None or state is None:
         return tracked
     value = state + device.state_scale * tracked
-    low, high = device.state_range
+    low, high = (bound.to(value) for bound in device.state_bounds)
     slack = _BOUND_SLACK * (high - low)
     # a state at its bound rests a little outside; it must be usable as the next start
     near = (value > low - slack) & (value < high + slack)

@@ -50,7 +50,10 @@ def compile_source(source: PreparedSource, *, module: str | None = None) -> Devi
     modules = compile_checked(source, openvaf_py.compile_va)
     names = [m.name for m in modules]
     if module is None and len(modules) != 1:
-        raise ModelError(f"{source.path}: {len(modules)} modules ({', '.join(names)}); name one with module=")
+        raise ModelError(
+            f"{source.path}: {len(modules)} modules ({', '.join(names)}): put the one of the device into a "
+            "file of its own"
+        )
     if module is not None and module not in names:
         raise ModelError(f"{source.path}: no module {module!r}; it has: {', '.join(names)}")
     chosen = modules[0] if module is None else modules[names.index(module)]

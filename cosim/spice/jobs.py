@@ -22,7 +22,7 @@ from pathlib import Path
 
 from cosim.errors import SpecError, ToolNotFound
 
-__all__ = ["Job", "JobResult", "run_job", "run_jobs"]
+__all__ = ["Job", "JobResult", "cores", "run_job", "run_jobs"]
 
 _LOG_BYTES = 1_000_000  # of stdout and of stderr that are kept: the end of each
 
@@ -100,6 +100,11 @@ class _Running:
             self._stopped = True
             for process in self._processes:
                 _kill(process)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -79,6 +79,60 @@ def test_parameters_per_cell_broadcast_with_the_states() -> None:
     assert device.current(torch.tensor([0.1, 0.2, 0.3])[:, None, None], state).shape == (3, 2, 2)
 
 
+BOUNDS = [
+    ("data_driven", "r_min", "r_max"),
+    ("data_driven_2021", "r_min", "r_max"),
+    ("stanford_pku", "g_min", "g_max"),
+]
+
+
+@pytest.mark.parametrize(("name", "lowest", "highest"), BOUNDS)
+def test_cells_may_have_states_of_different_reach(name: str, lowest: str, highest: str) -> None:
+    plain = Device(name)
+    low, high = plain.state_range
+    shares = torch.tensor([[0.0, 0.1, 0.3], [0.2, 0.4, 0.15]], dtype=torch.float64)
+    bounds = low + shares * (high - low), high - 0.5 * shares * (high - low)
+    device = Device(name, **{lowest: bounds[0], highest: bounds[1]})
+    assert device.state_range == (low, high)
+    assert all(torch.equal(a, b) for a, b in zip(device.state_bounds, bounds, strict=True))
+    state = torch.lerp(*bounds, torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
+    wanted = plain.conductance(state)  # a bound changes what a cell reaches, not its current
+    assert torch.all((device.conductance(state) / wanted - 1).abs() <= CLOSED_FORM)
+    assert torch.all((device.state_for(wanted) / state - 1).abs() <= INVERSE * high / low)
+    out = state.clone()
+    out[1, 1] = 0.5 * (low + bounds[0][1, 1])
+    with pytest.raises(
+        SpecError, match=rf"state\[1, 1\] is .*: {device.state_parameter} of {name} goes from"
+    ):
+        device.check_state(out)
+    with pytest.raises(SpecError, match=rf"conductance\[1, 1\] is .* S: {name} reaches"):
+        device.state_for(plain.conductance(out))
+    with pytest.raises(
+        SpecError, match=rf"state range of {name} is .*: low must be below|allows \({lowest}:inf"
+    ):
+        device.replace(**{highest: bounds[0]})
+
+
+def test_a_default_state_out_of_reach_is_no_error() -> None:
+    """Each cell sets its own state, so the default of a model does not limit its range."""
+    device = Device("data_driven", r_min=12e3)
+    assert float(device.conductance(12e3)) == pytest.approx(float(Device("data_driven").conductance(12e3)))
+    with pytest.raises(SpecError, match=r"parameter r_init of data_driven is 11000.0: the model allows"):
+        Device("data_driven", r_min=12e3, r_init=11e3)
+    with pytest.raises(SpecError, match=r"parameter r_max of data_driven is 17000.0: the model allows"):
+        Device("data_driven", r_min=20e3)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_float32_reaches_the_ends(name: str) -> None:
+    """A conductance rounded to float32 may lie outside what float64 reaches, by rounding alone."""
+    device = Device(name)
+    ends = [device.conductance(state) for state in device.state_range]
+    found = device.state_for(torch.stack(ends).float())
+    assert found.dtype == torch.float32
+    assert found.tolist() == pytest.approx(device.state_range, rel=1e-6, abs=1e-6)
+
+
 def test_distributions_are_drawn_with_the_generator() -> None:
     spread = Device("vteam", r_on=torch.distributions.Normal(50.0, 2.0))
     draws = [
@@ -120,6 +174,39 @@ def test_state_for_is_differentiable() -> None:
         device.state_for(wanted.detach() * (1 + step)) - device.state_for(wanted.detach() * (1 - step))
     ) / (2 * step * wanted.detach())
     assert torch.allclose(slope, moved, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_state_for_follows_the_parameters(name: str) -> None:
+    """A cell of a given conductance moves its state when a parameter moves."""
+    parameter = {"vteam": "r_off", "stanford_pku": "g0", "linear_ion_drift": "r_off"}.get(name, "a_p")
+    if parameter not in Device(name).parameters:
+        parameter = "a"
+    value = float(Device(name).parameters[parameter])  # type: ignore[arg-type]  # a number
+    ends = [float(Device(name).conductance(state)) for state in Device(name).state_range]
+    wanted = 0.7 * ends[0] + 0.3 * ends[1]
+
+    def found(x: torch.Tensor | float) -> torch.Tensor:
+        return Device(name, **{parameter: x}).state_for(wanted)
+
+    varied = torch.tensor(value, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(found(varied).sum(), varied)
+    step = 1e-6 * value
+    moved = float((found(value + step) - found(value - step)).sum()) / (2 * step)
+    assert float(slope) == pytest.approx(moved, rel=1e-4)
+
+
+def test_the_state_parameter_is_the_state_unless_one_is_given() -> None:
+    given = Device("vteam", x_init=0.25)
+    assert torch.equal(given.current(0.1), Device("vteam").current(0.1, 0.25))
+    assert torch.equal(given.current(0.1, 0.5), Device("vteam").current(0.1, 0.5))
+    assert float(given.simulate([0.0, 0.0], 1e-9).state[0]) == 0.25
+    cells = Device("vteam", x_init=torch.tensor([[0.25, 0.75]], dtype=torch.float64))
+    assert torch.equal(cells.current(0.1), given.current(0.1, [[0.25, 0.75]]))
+    tile, other = (cosim.Tile(device, state=[[0.5, 0.5]]) for device in (cells, given))
+    for engine in ("ideal", "linear", "newton", "ngspice"):
+        found, wanted = (cosim.solve(part, [0.1], engine=engine).currents for part in (tile, other))
+        assert torch.allclose(found, wanted, rtol=CLOSED_FORM, atol=0)
 
 
 def test_series_resistance_is_solved_inside_the_device() -> None:
@@ -219,6 +306,11 @@ BAD = [
     (lambda: Device("vteam").current(float("inf"), 0.5), SpecError, r"voltage\[\] is inf"),
     (lambda: Device("vteam").conductance(0.5, v_read=0.0), SpecError, r"v_read is 0.0 V"),
     (
+        lambda: Device("vteam").current([0.1, 0.2], [0.5, 0.5, 0.5]),
+        SpecError,
+        r"shapes of vteam that do not broadcast: voltage \(2,\), state \(3,\)",
+    ),
+    (
         lambda: Device("vteam").state_for([1e-3, 0.5]),
         SpecError,
         r"conductance\[1\] is 0.5 S: vteam reaches 0.001 to 0.02 S",
@@ -246,6 +338,38 @@ def test_what_was_left_out_is_said(tmp_path: Path) -> None:
     )
     assert any("$strobe" in note for note in Device(path).notes)
     assert Device("vteam").notes == ()
+
+
+def test_parameters_that_differ_in_case_only_are_refused_in_spice(tmp_path: Path) -> None:
+    path = tmp_path / "twins.va"
+    path.write_text(
+        '`include "disciplines.vams"\nmodule twins(p, n); inout p, n; electrical p, n;\n'
+        "parameter real g = 1e-3; parameter real G = 2e-3;\nanalog I(p, n) <+ (g + G) * V(p, n);\nendmodule\n"
+    )
+    assert float(Device(path, g=5e-3).current(1.0)) == pytest.approx(7e-3)
+    with pytest.raises(ModelError, match=r"twins: SPICE cannot tell the parameters g and G apart: rename"):
+        Device(path).osdi()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("m", ""), ("M", ""), ("level", '(* type = "instance" *) ')])
+def test_parameters_that_spice_reads_in_its_own_way_are_refused(name: str, kind: str, tmp_path: Path) -> None:
+    """ngspice multiplies the current by ``m``, and drops ``level`` from a model card."""
+    path = tmp_path / "taken.va"
+    path.write_text(
+        '`include "disciplines.vams"\nmodule taken(p, n); inout p, n; electrical p, n;\n'
+        f"{kind}parameter real {name} = 1e-3;\nanalog I(p, n) <+ {name} * V(p, n);\nendmodule\n"
+    )
+    assert float(Device(path).current(1.0)) == pytest.approx(1e-3)
+    with pytest.raises(ModelError, match=rf"taken: SPICE reads a parameter {name} in its own way: rename it"):
+        Device(path).osdi()
+
+
+def test_two_modules_in_a_file_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pair.va"
+    module = "module {}(p, n); inout p, n; electrical p, n; analog I(p, n) <+ 1e-3 * V(p, n); endmodule\n"
+    path.write_text('`include "disciplines.vams"\n' + module.format("one") + module.format("two"))
+    with pytest.raises(ModelError, match=r"2 modules \(one, two\): put the one of the device into a file"):
+        Device(path)
 
 
 def test_three_terminals_are_refused(tmp_path: Path) -> None:

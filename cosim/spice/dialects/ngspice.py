@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from cosim import __version__
+from cosim.devices.print_c import osdi_name
 from cosim.errors import SpecError
 from cosim.spice.deck import (
     Current,
@@ -100,7 +101,7 @@ def _assignments(parameters: Parameters) -> Iterator[str]:
 
 
 def _model(card: ModelCard) -> str:
-    return _wrapped([".model", card.name, card.module, *_assignments(card.parameters)])
+    return _wrapped([".model", card.name, osdi_name(card.module), *_assignments(card.parameters)])
 
 
 def _subcircuit(item: Subcircuit) -> Iterator[str]:
