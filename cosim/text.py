@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from cosim.errors import SpecError
 
-__all__ = ["Emitter", "check_identifier", "format_comment", "format_number"]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Emitter", "check_identifier", "format_comment", "format_number", "format_table"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
@@ -34,6 +39,15 @@ def format_number(value: float) -> str:
                 return short
         return f"{mantissa}e{exponent}"
     return text
+
+
+def format_table(table: Table) -> str:
+    """A rich table as plain text, at most 110 characters wide."""
+    from rich.console import Console
+
+    text = io.StringIO()
+    Console(file=text, width=110).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
 
 def check_identifier(name: str, what: str = "name") -> str:

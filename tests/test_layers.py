@@ -24,29 +24,35 @@ devices.ir
 devices.tokens devices.refusals devices.preprocess devices.syntax devices.expressions devices.flow
 devices.parser devices.source devices.diagnostics
 devices.pruning devices.mir devices.frontend devices.interp devices.passes devices.print_c devices.print_torch
+devices.print_cells
 devices.build devices.catalogue devices.static devices.integrator devices.dynamics devices.device
 devices.held
 wires nodes crossbar
 spice.deck spice.dialects.ngspice spice.rules spice.rawfile spice.jobs spice.ngspice spice.retry
 spice.tile spice.transient spice.netlist
-solvers.blocks solvers.leaf solvers.rounds solvers.elimination solvers.linear
-solvers.lines solvers.preconditioner solvers.network solvers.krylov solvers.iteration solvers.implicit
+solvers.blocks solvers.leaf solvers.rounds solvers.elimination solvers.probes
+solvers.linear
+solvers.lines solvers.preconditioner solvers.library solvers.network solvers.krylov solvers.kernel
+solvers.iteration solvers.implicit
 solvers.newton
 engines
 ladder
 calibration
-nn.mapping nn.converters nn.cells nn.effects nn.tiling nn.hardware nn.ranges nn.recording nn.tuning nn.matmul
-nn.layers nn.recurrent nn.attention nn.registry nn.model nn.convert
-memtorch.bh.StochasticParameter memtorch.bh.Quantize memtorch.bh.memristor.as_memtorch
+nn.rounding nn.mapping nn.converters nn.cells nn.effects nn.tiling nn.hardware nn.ranges nn.recording
+nn.tuning nn.writing nn.cell_matrix nn.matmul
+nn.functional nn.layers nn.recurrent nn.attention nn.registry nn.model nn.convert
+nn.estimates nn.validation_report nn.sampled_tiles nn.whole_inputs nn.validation
+memtorch.names memtorch.bh.StochasticParameter memtorch.bh.Quantize memtorch.bh.memristor.as_memtorch
 memtorch.bh.memristor.Memristor memtorch.bh.memristor.LinearIonDrift memtorch.bh.memristor.VTEAM
 memtorch.bh.memristor.Data_Driven memtorch.bh.memristor.Data_Driven2021 memtorch.bh.memristor.Stanford_PKU
 memtorch.bh.memristor.window.Biolek memtorch.bh.memristor.window.Jogelkar
 memtorch.bh.memristor.window.Prodromakis memtorch.bh.memristor.window memtorch.bh.memristor
-memtorch.bh.crossbar.cells memtorch.bh.crossbar.Tile memtorch.bh.crossbar.Passive
+memtorch.bh.crossbar.cells memtorch.bh.crossbar.lent memtorch.bh.crossbar.Tile memtorch.bh.crossbar.Passive
 memtorch.bh.crossbar.Crossbar memtorch.bh.crossbar.Program memtorch.bh.crossbar
 memtorch.map.Input memtorch.map.Parameter memtorch.map.Module memtorch.map
 memtorch.mn.layer memtorch.mn.Linear memtorch.mn.convolution memtorch.mn.Conv1d memtorch.mn.Conv2d
-memtorch.mn.Conv3d memtorch.mn.Module memtorch.mn
+memtorch.mn.Conv3d memtorch.mn.recurrent memtorch.mn.RNN memtorch.mn.LSTM memtorch.mn.GRU
+memtorch.mn.Module memtorch.mn
 memtorch.bh.nonideality.FiniteConductanceStates memtorch.bh.nonideality.DeviceFaults
 memtorch.bh.nonideality.NonLinear memtorch.bh.nonideality.Endurance memtorch.bh.nonideality.Retention
 memtorch.bh.nonideality.endurance_retention_models.empirical_metal_oxide_RRAM

@@ -58,12 +58,16 @@ DISPLACEMENT = 1e-9
 LAYER_FLOAT32 = 1e-5
 # relative: 40 steps of conjugate gradients for 20 unknowns in float64, slopes over two decades
 CONJUGATE_GRADIENTS = 1e-10
+# relative: a cell's static current and slope in vector code against torch; their functions differ by 4 ulp
+COMPILED_CELLS = 1e-13
 # relative: a short circuit taken as a milliohm beside wires of 2 ohm
 MILLIOHM = 1e-3
 # relative, of the largest entry: a gradient against central differences of the reference solver
 GRADIENT_DIFFERENCE = 1e-6
 # relative: held waveforms, whose steps leave 1e-4 of the range by an estimate that is far too careful
 HELD = 1e-5
+# of the state range: a state that slides along a threshold; its place is resolved to 8^-7 of the way
+SLIDING_LIMIT = 2e-6
 # relative, of the largest value: MemTorch's steps repeated in float64 over a hundred samples or more
 MEMTORCH_DEVICE = 1e-10
 # rms error over the rms of the output, tiles up to 128x128, after tuning: what a line cannot mend of
@@ -76,3 +80,56 @@ CONVERTERS_8_BIT = {"linear": 0.03, "minmax": 0.02, "tanh": 0.03, "log": 0.12, "
 MEMTORCH_FLOAT32 = 1e-5
 # absolute, of outputs of order 1: two float32 fits of the same layer to different random inputs
 TUNED_FLOAT32 = 1e-5
+# relative: the chord of a sinh cell where 0.1 V is off by 1e-3, the rounding of bfloat16
+CHORD_AT_HALF = 1e-4
+# relative: a parameter given in float32, rounding 6e-8
+PARAMETER_FLOAT32 = 1e-7
+# relative: naive_program stops within 1 % of its target
+PROGRAMMED = 0.01
+# relative, of the largest output: single columns of 5 rows in wires of 2 and 3 ohm after tuning
+SINGLE_COLUMN_TUNED = 5e-3
+# rms error over the rms of the output, after tuning: wires of (source, line) ohm with cells of 1 to 100 kohm
+TUNED_MEMTORCH_WIRES = {(0.0, 0.0): 1e-6, (5.0, 0.0): 0.01, (0.0, 0.5): 0.06, (5.0, 0.5): 0.06}
+# relative: mean and spread of 2500 normal draws, four standard errors
+DRAWN = 0.06
+# relative, of the largest output: more than this is a visible effect, no rounding
+ACTS = 0.01
+# the same for lines of 2 and 3 ohm beside cells of 10 kohm
+WIRES_ACT = 1e-4
+# relative, of the largest output: weights and biases of three layers in bfloat16 (rounding 4e-3), 10-bit ADC
+BFLOAT16 = 0.1
+# the same where only the digital layers are in bfloat16
+AUTOCAST = 0.05
+# share of the decisions of a classifier, and coefficient of determination, after tuning
+DECISIONS_KEPT = 0.98
+# error after tuning over the error before: what a line mends of wires with 40 to 100 ohm per segment
+TUNING_HELPS = 0.8
+# share of 10^4 values or more outside of a calibrated range: half a step of the quantile and draws
+LEFT_OUTSIDE = 2e-3
+# absolute, in steps of a quantiser or of finite states: rounding
+ON_A_LEVEL = 1e-9
+# relative: mean and standard deviation of 10^4 draws of 10 % spread, four standard errors
+MEAN_OF_DRAWS = 0.01
+SPREAD_OF_DRAWS = 0.03
+# rms error over the rms of the output: 18 bits in every tile, power-of-two ranges, digits of 4 bits
+FINE_ADC = 3e-3
+# relative, of the largest output: DAC and ADC of 8 bits; DAC of 10 and ADC of 12
+CONVERTED_8_BIT = 0.05
+CONVERTED_12_BIT = 0.02
+# relative, of the largest value: a float64 product through tiles and its gradients, in siemens and back
+PRODUCT_EXACT = 1e-10
+# relative, of the largest output: lines of 1 ohm beside cells of 10 kohm and more
+ONE_OHM = 0.05
+# share of cells that bounds drawn from 20 and 200 kohm, 30 % spread, clip of 10 kohm to 1 Mohm
+SHARE_CLIPPED = (0.3, 0.8)
+# absolute, of outputs of order 1: mean of 20,000 reads with 5 % noise in every cell
+NOISY_MEAN = 0.05
+# relative: error of 100 reads with 1 % noise against that of 100 others
+NOISY_RMSE = 0.2
+# relative: an error of some percent between linear and newton, newton (1e-10) solving other batches
+VALIDATED = 1e-6
+# rms, relative: a few codes of a 20-bit ADC that differ by one between two engines
+ADC_20_BIT = 1e-4
+# relative, of the largest current: an error beyond it is marked by the linear engine's check, or else
+# missed once in a million times (limit 1e-10, one random vector)
+CHECKED = 1e-8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ from cosim.bench.problems import Case, Problem, SparseNetwork
 from cosim.engines import solve
 from cosim.errors import CosimError, SolveError
 from cosim.solvers.linear import LinearNetwork
+from cosim.spice.jobs import cores
 from cosim.spice.ngspice import find_ngspice
 
-__all__ = ["Contender", "SetUp", "Solver", "cores", "own_contenders", "refined_splu"]
+__all__ = ["Contender", "SetUp", "Solver", "own_contenders", "refined_splu"]
 
 Solver: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 """Voltages (batch, rows) V to column currents (batch, columns) A."""
@@ -45,11 +45,6 @@ class Contender:
     sets_up: bool = True
     fits: Callable[[Case], bool] = lambda case: True
     missing: str = ""
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def own_contenders() -> tuple[Contender, ...]:

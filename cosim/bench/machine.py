@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from cosim.bench.contenders import cores
 from cosim.errors import CosimError
+from cosim.spice.jobs import cores
 from cosim.spice.ngspice import find_ngspice
 
 __all__ = ["describe_machine", "slug"]

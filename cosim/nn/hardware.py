@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,6 +33,7 @@ class Hardware:
     range of the device with their means. tile_shape: rows, columns. v_read: V at which a cell has
     the conductance that its weight asks for. effects: applied in this order after mapping.
     memory: bytes that one forward may take for im2col patches and for currents at a time.
+    trainable: weights are parameters, and the cells follow them (``cosim.nn.writing``).
 
     Raises SpecError for a value of the wrong kind, an unknown engine, or a device without a state.
 
@@ -50,10 +52,13 @@ class Hardware:
     adc: ADC | None = None
     effects: Sequence[Effect] = ()
     v_read: float = 0.1
-    memory: int = 256 << 20
+    memory: int = 64 << 20
+    trainable: bool = False
 
     def __post_init__(self) -> None:
         find_engine(self.engine)
+        if isinstance(self.device, str | PathLike):
+            raise SpecError(f"device is {str(self.device)!r}: give cosim.Device({str(self.device)!r})")
         object.__setattr__(self, "wires", _kind("wires", self.wires or Wires(), Wires))
         object.__setattr__(self, "dac", _kind("dac", self.dac or DAC(), DAC))
         _kind("scheme", self.scheme, Scheme)
@@ -61,12 +66,19 @@ class Hardware:
             _kind("adc", self.adc, ADC)
         effects = (self.effects,) if isinstance(self.effects, Effect) else tuple(self.effects)
         object.__setattr__(self, "effects", tuple(_kind("effects", e, Effect) for e in effects))
-        shape = tuple(self.tile_shape)
+        shape = tuple(self.tile_shape) if isinstance(self.tile_shape, Sequence) else ()
         if len(shape) != 2 or not all(isinstance(n, int) and n > 0 for n in shape):
             raise SpecError(f"tile_shape is {self.tile_shape!r}: two integers above 0, rows and columns")
         object.__setattr__(self, "tile_shape", shape)
         if not isinstance(self.memory, int) or self.memory <= 0:
             raise SpecError(f"memory is {self.memory!r}: a number of bytes above 0")
+        if not isinstance(self.trainable, bool):
+            raise SpecError(f"trainable is {self.trainable!r}: it must be True or False")
+        if self.trainable and self.engine == "ngspice":
+            raise SpecError(
+                "trainable=True with engine='ngspice', which has no gradients: train with 'linear' or "
+                "'newton', then evaluate with use_engine('ngspice')"
+            )
         if self.device.state_parameter is None:
             raise SpecError(f"{self.device.name} has no state, so it cannot hold a weight")
         for name, value in self.device.given.items():

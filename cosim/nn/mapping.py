@@ -16,6 +16,7 @@ import torch
 
 from cosim.arrays import Conductance, as_tensor, check_finite
 from cosim.errors import SpecError
+from cosim.nn.rounding import straight_through
 
 __all__ = ["BitSlicing", "DoubleColumn", "Mapped", "Scheme", "SingleColumn"]
 
@@ -85,7 +86,7 @@ class Scheme(abc.ABC):
 
     def _limit(self, weight: torch.Tensor) -> torch.Tensor:
         """Largest magnitude that is not clipped; 1 for weights that are all 0."""
-        magnitude = weight.detach().abs().flatten()
+        magnitude = weight.abs().flatten()
         if self.p_l is None:
             limit = magnitude.amax()
         else:
@@ -191,10 +192,10 @@ class BitSlicing(Scheme):
         largest, base = 2 ** (self.bits - 1) - 1, 2**self.slice_bits
         exact = _pair(weight).clamp(max=high) * (largest / high)  # (*groups, outputs, inputs, 2)
         integer = exact.detach().round()
-        digits = [(integer / s).floor() % base for s in self.significance]
-        # straight through: every digit moves by its share of the step
-        moved = (exact - exact.detach()) / sum(self.significance)
-        cells = torch.stack([d + moved for d in digits], -2).flatten(-2)  # (*groups, outputs, inputs, K)
+        # every digit moves by its share of the step
+        share = exact / sum(self.significance)
+        digits = [straight_through(share, (integer / s).floor() % base) for s in self.significance]
+        cells = torch.stack(digits, -2).flatten(-2)  # (*groups, outputs, inputs, K)
         step = (g_max - g_min) / (base - 1)
         return Mapped(
             conductance=_columns(g_min + cells * step, g_max), scale=step * largest / high, offset=0.0
@@ -202,8 +203,8 @@ class BitSlicing(Scheme):
 
 
 def _pair(weight: torch.Tensor) -> torch.Tensor:
-    """Positive and negative part on a last axis of 2."""
-    return torch.stack([weight, -weight], -1).clamp(min=0)
+    """Positive and negative part on a last axis of 2; at 0 the gradient of their difference is 1."""
+    return 0.5 * (torch.stack([weight, -weight], -1) + weight.abs().unsqueeze(-1))
 
 
 def _columns(cells: torch.Tensor, g_max: float) -> Conductance:

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, final
 
 import torch
-from torch import nn
 
-from cosim.arrays import Array, as_tensor, check_finite
+from cosim.arrays import Array, check_finite
 from cosim.crossbar import Tile
 from cosim.engines import find_engine
 from cosim.errors import SolveError, SpecError
-from cosim.nn.cells import Cells, conductance_range
+from cosim.nn.cell_matrix import READS, CellMatrix
+from cosim.nn.cells import conductance_range
 from cosim.nn.converters import DAC
-from cosim.nn.effects import Effect
 from cosim.nn.hardware import Hardware
 from cosim.nn.ranges import calibrated_range
 from cosim.nn.recording import Recorder
-from cosim.nn.tiling import Tiling
 from cosim.nn.tuning import Fit, fit_outputs
 from cosim.solvers.linear import LinearNetwork
 from cosim.wires import Wires
 
-__all__ = ["CrossbarMatmul", "matmul"]
+__all__ = ["CrossbarMatmul"]
 
-_CELL = "cell_"  # prefix of the buffers with device parameters that vary from cell to cell
 _MATRIX_ENGINES = ("ideal", "linear")
 _CALIBRATION_ROWS = 256
 
 
-class CrossbarMatmul(nn.Module):
+@final
+class CrossbarMatmul(CellMatrix):
     """``inputs @ weight.T`` on crossbar tiles, prepared once.
 
     weight: ``(outputs, inputs)`` or ``(groups, outputs, inputs)``; each group has its own tiles.
@@ -48,15 +45,6 @@ class CrossbarMatmul(nn.Module):
     0.5
     """
 
-    weight: torch.Tensor
-    conductance: torch.Tensor
-    low: torch.Tensor
-    high: torch.Tensor
-    stuck: torch.Tensor | None
-    read_noise: torch.Tensor
-    read_state: torch.Tensor
-    scale: torch.Tensor
-    zero: torch.Tensor
     full_scale: torch.Tensor
     adc_low: torch.Tensor | None
     adc_high: torch.Tensor | None
@@ -67,103 +55,32 @@ class CrossbarMatmul(nn.Module):
     def __init__(
         self, weight: Array, hardware: Hardware, *, generator: torch.Generator | None = None
     ) -> None:
-        super().__init__()
-        matrix = check_finite(as_tensor(weight, "weight"), "weight").detach().clone()
-        if matrix.ndim not in (2, 3) or 0 in matrix.shape:
-            raise SpecError(f"weight of shape {tuple(matrix.shape)} is not (groups, outputs, inputs)")
-        self.hardware = hardware
+        super().__init__(weight, hardware, generator=generator)
         self.engine = hardware.engine
         self.digital = False
-        self.grouped = matrix.ndim == 3
+        self._engine_options: dict[str, Any] = {}
         self._recorder: Recorder | None = None
         self._tile: Tile | None = None
-        if matrix.dtype not in (torch.float32, torch.float64):
-            matrix = matrix.float()  # half precision does not hold conductances
-        self.register_buffer("weight", matrix if self.grouped else matrix[None])
-        generator = generator or torch.Generator().manual_seed(0)
-        self._program(generator)
-        self._reset_ranges()
-        self.prepare()
+        with torch.no_grad():
+            self._reset_ranges()
+            self.prepare()
         if self._ranges_missing:
             # a seed of its own: the ranges do not depend on how many numbers the effects drew
             self.calibrate(self.random_inputs(_CALIBRATION_ROWS, seed=0), self.full_scale)
-        self.register_load_state_dict_post_hook(_after_load)
-
-    # --- programming --------------------------------------------------------------------------------
-
-    def _program(self, generator: torch.Generator) -> None:
-        """Map the weights, apply the non-idealities, keep what the cells became."""
-        hardware = self.hardware
-        low, high = hardware.conductances
-        mapped = hardware.scheme.map(self.weight, low, high)
-        self.tiling = Tiling.of(
-            tuple(mapped.conductance.shape),
-            tile_shape=hardware.tile_shape,
-            per_output=hardware.scheme.columns,
-        )
-        self.register_buffer("scale", mapped.scale)
-        self.register_buffer("zero", mapped.scale.new_tensor(mapped.offset))
-        cells = Cells(
-            device=hardware.nominal,
-            conductance=mapped.conductance,
-            low=mapped.conductance.new_tensor(low),
-            high=mapped.conductance.new_tensor(high),
-            v_read=hardware.v_read,
-            tile_shape=(self.tiling.height, self.tiling.used),
-        )
-        for effect in hardware.all_effects:
-            cells = effect.apply(cells, generator)
-        seed = torch.randint(2**62, (1,), generator=generator, device=generator.device)
-        self.register_buffer("read_state", torch.tensor([int(seed), 0], device=self.weight.device))
-        self._keep(cells)
-
-    def _keep(self, cells: Cells) -> None:
-        self.register_buffer("conductance", cells.actual.contiguous())
-        self.register_buffer("low", cells.low.to(self.conductance))
-        self.register_buffer("high", cells.high.to(self.conductance))
-        self.register_buffer("stuck", cells.stuck)
-        self.register_buffer("read_noise", self.conductance.new_tensor(cells.read_noise))
-        for name, value in cells.device.given.items():
-            if isinstance(value, torch.Tensor):
-                # float64 where float32 would leave the range of a parameter by rounding
-                self.register_buffer(_CELL + name, value.to(self.conductance.device))
-
-    def cells(self) -> Cells:
-        """The cells as they are now: where further non-idealities start from."""
-        return Cells(
-            device=self._device(lambda value, fill: value),
-            conductance=self.conductance,
-            low=self.low,
-            high=self.high,
-            v_read=self.hardware.v_read,
-            tile_shape=(self.tiling.height, self.tiling.used),
-            stuck=self.stuck,
-            read_noise=float(self.read_noise),
-        )
-
-    def add_effects(self, effects: Sequence[Effect], *, generator: torch.Generator) -> None:
-        """Further non-idealities on top of what the cells have; ranges and tuning stay."""
-        cells = self.cells()
-        for effect in effects:
-            cells = effect.apply(cells, generator)
-        self._keep(cells)
-        self.prepare()
-
-    def _device(self, shape: Any) -> Any:
-        """The device with per-cell parameters, each through ``shape(tensor, nominal value)``."""
-        nominal = self.hardware.nominal
-        numbers: Mapping[str, Any] = nominal.parameters
-        own = {name.removeprefix(_CELL): b for name, b in self.named_buffers() if name.startswith(_CELL)}
-        values = {n: shape(b.double(), float(numbers[n])) for n, b in own.items()}
-        return nominal.replace(**values) if values else nominal
 
     # --- preparation --------------------------------------------------------------------------------
 
-    def set_engine(self, engine: str) -> None:
-        """Compute with another engine from now on; ranges and tuning stay."""
-        find_engine(engine)
-        self.engine = engine
-        self.prepare()
+    def set_engine(self, engine: str, **options: Any) -> None:
+        """Compute with another engine from now on; ranges and tuning stay.
+
+        options: of "newton" or "ngspice" (``solve``), neither copied nor saved with the product.
+        """
+        known = () if engine in _MATRIX_ENGINES else find_engine(engine).options
+        for name in options:
+            if name not in known:
+                raise SpecError(f"engine {engine!r} has no option {name!r} here; choose from {known}")
+        self.engine, self._engine_options = engine, options
+        self._changed()
 
     def prepare(self) -> None:
         """Compute what a forward needs from the cells: the folded matrix, or the transfer matrices."""
@@ -204,12 +121,20 @@ class CrossbarMatmul(nn.Module):
             rows = slice(top, min(top + tiling.height, tiling.rows))
             for first in range(0, tiling.groups, chunk):
                 groups = slice(first, first + chunk)
-                tiles = tiling.cut(self.conductance[groups, rows].double(), fill)
-                solved = LinearNetwork.factor(tiles, wires, check=False).transfer
-                found[groups, rows] = tiling.join(solved)[:, 0, : rows.stop - top].to(found)
-        if not bool(torch.isfinite(found).all()):
-            raise SolveError(f"the wire network of a {tiling.height}x{tiling.width} tile has no solution")
+                solved = self._effective(tiling.cut(self.conductance[groups, rows], fill))
+                found[groups, rows] = tiling.join(solved)[:, 0, : rows.stop - top]
         return found
+
+    def _effective(self, tiles: torch.Tensor) -> torch.Tensor:
+        """G_eff in the precision of the weights; in float64 where that is not enough."""
+        for dtype in dict.fromkeys((tiles.dtype, torch.float64)):
+            network = LinearNetwork.factor(tiles.to(dtype), self._wires)
+            if bool(network.solved.all()):
+                return network.transfer.to(tiles)
+        raise SolveError(
+            f"the wire network of a {self.tiling.height}x{self.tiling.width} tile has no solution in "
+            "float64: look for cells that short long wires, or resistances that differ by 1e12 and more"
+        )
 
     @property
     def _wires(self) -> Wires:
@@ -227,15 +152,23 @@ class CrossbarMatmul(nn.Module):
 
     def tile(self) -> Tile:
         """All tiles as one ``cosim.Tile`` ``(groups, R, C, height, width)``, for any solver."""
+        self.update()
         if self._tile is None:
-            cut = self.tiling.cut
-            device = self._device(cut)
-            low, high = conductance_range(device, self.hardware.v_read)
-            cells = cut(self.conductance.double(), self.hardware.conductances[0])
-            # float32 conductances may lie a rounding outside what the device reaches
-            cells = torch.minimum(torch.maximum(cells, low.to(cells)), high.to(cells))
-            self._tile = Tile(device, conductance=cells, wires=self._wires, v_read=self.hardware.v_read)
+            self._tile = self._cut_tile(self.tiling.cut)
         return self._tile
+
+    def some_tiles(self, numbers: torch.Tensor) -> Tile:
+        """Tiles by their numbers in ``tile()``, ``(k,)``, as one ``cosim.Tile`` ``(k, height, width)``."""
+        return self._cut_tile(lambda cells, fill: self.tiling.cut(cells, fill).flatten(0, 2)[numbers])
+
+    def _cut_tile(self, cut: Callable[[torch.Tensor, float], torch.Tensor]) -> Tile:
+        self.update()
+        device = self._device(cut)
+        low, high = conductance_range(device, self.hardware.v_read)
+        cells = cut(self.conductance.double(), self.hardware.conductances[0])
+        # float32 conductances may lie a rounding outside what the device reaches
+        cells = cells.clamp(low.to(cells), high.to(cells))
+        return Tile(device, conductance=cells, wires=self._wires, v_read=self.hardware.v_read)
 
     # --- computing ----------------------------------------------------------------------------------
 
@@ -252,16 +185,18 @@ class CrossbarMatmul(nn.Module):
             raise SpecError(f"inputs of shape {tuple(inputs.shape)} do not fit the weight: give {axes}")
         if self.grouped:
             return self._product(inputs)
-        return self._product(inputs.reshape(1, -1, rows)).reshape(*inputs.shape[:-1], -1)
+        outputs = self._product(inputs.reshape(1, inputs.shape[:-1].numel(), rows))
+        return outputs.reshape(*inputs.shape[:-1], self.weight.shape[-2])
 
     def _product(self, inputs: torch.Tensor) -> torch.Tensor:
         if self._recorder is not None:
             self._recorder.see(inputs)
         if self.digital:
             return inputs @ self.weight.transpose(-1, -2)
+        self.update()
         if self.folded:
             return self.finish(self.quantise(inputs) @ self.effective_weight.transpose(-1, -2))
-        generator = self._read_generator()
+        generator = self._draw(READS) if self._noisy else None
         gain, offset = self.gain[:, :, None], self.offset[:, None]
         outputs = [
             (self._partials(part, generator) * gain).sum(1) + offset
@@ -281,6 +216,7 @@ class CrossbarMatmul(nn.Module):
     @property
     def effective_weight(self) -> torch.Tensor:
         """``(groups, outputs, inputs)`` that a folded product multiplies with; ``finish`` comes after."""
+        self.update()
         if not self.folded or self.transfer is None:
             raise SpecError("there is no one matrix: an ADC, read noise or the engine is not linear")
         if not self._tile_gain:
@@ -304,44 +240,57 @@ class CrossbarMatmul(nn.Module):
         lines = self.tiling.down * self.tiling.groups * (self.tiling.columns + self.tiling.height)
         return max(1, self.hardware.memory // (4 * lines * self.conductance.element_size()))
 
-    def _read_generator(self) -> torch.Generator | None:
-        """New noise at every forward, the same after the same history."""
-        if not self._noisy:
-            return None
-        seed, count = self.read_state.tolist()
-        self.read_state[1] += 1
-        return torch.Generator(self.conductance.device).manual_seed((seed + count) % 2**63)
-
     def _partials(self, inputs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
         """Outputs of each row of tiles before tuning, ``(groups, R, n, outputs)``."""
-        tiling, scheme = self.tiling, self.hardware.scheme
-        inputs = self.quantise(inputs)
         if self.folded and self.transfer is not None:
-            return tiling.split_rows(inputs) @ tiling.split_rows(self.transfer).transpose(-1, -2)
-        per_unit = self._dac.v_max / self.full_scale
-        volts = tiling.split_rows(inputs * per_unit)
+            inputs = self.tiling.split_rows(self.quantise(inputs))
+            return inputs @ self.tiling.split_rows(self.transfer).transpose(-1, -2)
+        volts = self.volts(inputs)
         currents = self._currents(volts)
         if generator is not None:
             currents = currents + self._noise(volts, generator)
-        values = self._convert(currents)
-        outputs = scheme.combine(values) - self.zero * volts.sum(-1, keepdim=True)
-        return outputs / (self.scale * per_unit)
+        return self.read_out(currents, volts, subtracted=self._paired)
+
+    @property
+    def _volts_per_unit(self) -> torch.Tensor:
+        return self._dac.v_max / self.full_scale
+
+    def volts(self, inputs: torch.Tensor) -> torch.Tensor:
+        """``(groups, n, inputs)`` as what drives the tiles, ``(groups, R, n, height)`` V."""
+        return self.tiling.split_rows(self.quantise(inputs) * self._volts_per_unit)
+
+    def read_out(
+        self, currents: torch.Tensor, volts: torch.Tensor, *, subtracted: bool = False
+    ) -> torch.Tensor:
+        """Column currents ``(groups, R, n, columns)`` A as outputs of each row of tiles, before tuning.
+
+        subtracted: pairs of columns are subtracted already.
+        """
+        scheme = self.hardware.scheme
+        outputs = scheme.combine(self._convert(currents, subtracted))
+        outputs = outputs - self.zero * volts.sum(-1, keepdim=True)
+        return outputs / (self.scale * self._volts_per_unit)
 
     def _currents(self, volts: torch.Tensor) -> torch.Tensor:
         """``(groups, R, n, height)`` V to ``(groups, R, n, columns)`` A."""
         if self.transfer is not None:
             return volts @ self.transfer
+        if self.hardware.trainable and self.training and self.engine == "ngspice":
+            raise SpecError(
+                "engine 'ngspice' has no gradients: train with 'linear' or 'newton', use ngspice in eval()"
+            )
         spare = self.tiling.height - volts.shape[-1]
         padded = torch.nn.functional.pad(volts, (0, spare))[:, :, None].double()
-        solution = find_engine(self.engine).solve(self.tile(), padded).check()
+        solution = find_engine(self.engine).solve(self.tile(), padded, **self._engine_options).check()
         return self.tiling.join(solution.currents).to(volts)
 
     def _noise(self, volts: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         variance = volts.square() @ self._blocks(self.conductance).square()
         drawn = torch.randn(variance.shape, generator=generator, device=variance.device, dtype=variance.dtype)
-        return self.read_noise * variance.sqrt() * drawn
+        some = variance > 0  # the gradient of a root of 0 is not finite
+        return self.read_noise * some * torch.where(some, variance, 1.0).sqrt() * drawn
 
-    def _convert(self, currents: torch.Tensor) -> torch.Tensor:
+    def _convert(self, currents: torch.Tensor, subtracted: bool) -> torch.Tensor:
         """Column currents to differences, through the ADC if there is one."""
         scheme, adc = self.hardware.scheme, self.hardware.adc
         if adc is None:
@@ -350,7 +299,7 @@ class CrossbarMatmul(nn.Module):
         assert self.adc_high is not None
         if adc.at == "column":
             return scheme.difference(adc.convert(currents, self.adc_low, self.adc_high))
-        values = currents if self._paired else scheme.difference(currents)
+        values = currents if subtracted else scheme.difference(currents)
         return adc.convert(values, self.adc_low, self.adc_high)
 
     # --- ranges and tuning --------------------------------------------------------------------------
@@ -401,13 +350,14 @@ class CrossbarMatmul(nn.Module):
         ideal wires), without noise, so that every rung of the ladder has the same ranges.
         The tuning is undone: it belonged to the old ranges.
         """
+        check_finite(inputs, "inputs")
+        self.settle()
         if self._dac.full_scale is None and float(largest) > 0:
             self.full_scale = largest.to(self.scale)
         adc = self.hardware.adc
         if adc is not None and adc.range is None:
             transfer = self._blocks(self._transfer()) if self.transfer is None else self.transfer
-            volts = self.tiling.split_rows(self.quantise(inputs) * (self._dac.v_max / self.full_scale))
-            values, width = volts @ transfer, self.tiling.used
+            values, width = self.volts(inputs) @ transfer, self.tiling.used
             if adc.at == "difference" and self.hardware.scheme.paired:
                 values = values if self._paired else self.hardware.scheme.difference(values)
                 width //= 2
@@ -422,6 +372,8 @@ class CrossbarMatmul(nn.Module):
 
         inputs: ``(groups, n, inputs)``. per: a line for each "layer", "tile" or "column" (output).
         """
+        check_finite(inputs, "inputs")
+        self.settle()
         generator = torch.Generator(self.conductance.device).manual_seed(seed) if self._noisy else None
         measured = torch.cat(
             [self._partials(part, generator) for part in inputs.split(self._rows_at_once, 1)], 2
@@ -447,7 +399,7 @@ class CrossbarMatmul(nn.Module):
         return super()._apply(keep_single, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_tile": None, "_recorder": None}
+        return {**super().__getstate__(), "_tile": None, "_recorder": None, "_engine_options": {}}
 
     def extra_repr(self) -> str:
         groups = f"{self.tiling.groups} groups of " if self.grouped else ""
@@ -456,31 +408,3 @@ class CrossbarMatmul(nn.Module):
             f"{groups}{self.tiling.rows} inputs, {self.weight.shape[1]} outputs, {self.tiling.tiles} tiles "
             f"of {self.tiling.height}x{self.tiling.width}, {state}"
         )
-
-
-def _after_load(module: nn.Module, keys: Any) -> None:
-    assert isinstance(module, CrossbarMatmul)
-    module.prepare()
-
-
-def matmul(
-    inputs: Array, weight: Array, *, generator: torch.Generator | None = None, **hardware: Any
-) -> torch.Tensor:
-    """``inputs @ weight.T`` on crossbars, without a network: ``(..., inputs)`` to ``(..., outputs)``.
-
-    weight: ``(outputs, inputs)``. hardware: the fields of ``Hardware``, ``device`` among them. The
-    largest input becomes full scale. For many calls with one weight keep a ``CrossbarMatmul``.
-
-    >>> import cosim
-    >>> device = cosim.Device("vteam", r_on=10e3, r_off=1e6)
-    >>> matmul([[1.0, 2.0]], [[0.5, -1.0], [1.0, 1.0]], device=device).tolist()[0]  # doctest: +ELLIPSIS
-    [-1.5..., 3.0...]
-    """
-    vectors = check_finite(as_tensor(inputs, "inputs"), "inputs")
-    product = CrossbarMatmul(
-        as_tensor(weight, "weight").to(vectors), Hardware(**hardware), generator=generator
-    )
-    if vectors.shape[-1:] == (product.tiling.rows,) and not product.grouped:
-        rows = vectors.reshape(1, -1, product.tiling.rows)
-        product.calibrate(rows, rows.abs().amax() if math.prod(rows.shape) else product.full_scale)
-    return product(vectors)

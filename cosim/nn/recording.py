@@ -10,12 +10,14 @@ __all__ = ["Recorder"]
 class Recorder:
     """Keeps the largest magnitude of all inputs, and at most ``limit`` rows drawn evenly from them.
 
+    seen: how many rows passed. rows: ``(groups, n, inputs)`` in random order, None before the first.
     Every row that passes has the same chance to be kept (by random keys), and each group of a
     grouped product keeps the same places.
     """
 
     def __init__(self, limit: int, *, seed: int = 0) -> None:
         self.limit = limit
+        self.seen = 0
         self.largest: torch.Tensor | None = None
         self.rows: torch.Tensor | None = None  # (groups, n, inputs)
         self._keys = torch.empty(0)
@@ -26,6 +28,7 @@ class Recorder:
         inputs = inputs.detach()
         if inputs.shape[1] == 0:
             return
+        self.seen += inputs.shape[1]
         largest = inputs.abs().amax()
         self.largest = largest if self.largest is None else torch.maximum(self.largest, largest)
         keys = torch.rand(inputs.shape[1], generator=self._generator)

@@ -52,7 +52,9 @@ class Sides:
 class Block:
     """Equal blocks in a grid: ``matrix`` is H, ``(*systems, grid rows, grid columns, ports, ports)``.
 
-    Grid rows count upwards from the sense nodes, grid columns from the drivers.
+    Further columns of ``matrix`` are y0, one for each given set of voltages in series with the cells;
+    they ride along in the products. Grid rows count upwards from the sense nodes, grid columns from
+    the drivers.
     """
 
     matrix: torch.Tensor
@@ -65,8 +67,11 @@ class Block:
         """The same without some sides (inputs of 0, outputs that nobody asks for); the ports that stay."""
         spans = [self.sides.span(side) for side in vars(self.sides) if side not in cut]
         ports = [port for span in spans for port in range(span.start, span.stop)]
-        kept = torch.tensor(ports, dtype=torch.long, device=self.matrix.device)
-        matrix = self.matrix.index_select(-1, kept).index_select(-2, kept)
+        kept, every = (
+            torch.tensor(part, dtype=torch.long, device=self.matrix.device)
+            for part in (ports, [*ports, *range(self.sides.count, self.matrix.shape[-1])])
+        )
+        matrix = self.matrix.index_select(-1, every).index_select(-2, kept)
         return Block(matrix=matrix, sides=replace(self.sides, **dict.fromkeys(cut, 0))), kept
 
 
@@ -133,24 +138,37 @@ def join(near: Block, far: Block, *, word: bool, keep: bool) -> tuple[Block, Joi
     a, b = near.matrix, far.matrix
     cut = near.sides.span("right" if word else "top")
     far_cut = far.sides.span("left" if word else "bottom")
-    kept = slice(far_cut.stop, None) if word else slice(0, far_cut.start)
+    kept = slice(far_cut.stop, far.sides.count) if word else slice(0, far_cut.start)
+    given = slice(far.sides.count, None)  # where y0 is
 
     z = -a[..., cut, cut]
-    near_ports = torch.cat([a[..., cut, : cut.start], a[..., cut, cut.stop :]], -1)
     y = b[..., far_cut, far_cut].flip(-1, -2)  # the two sides count their ports in opposite directions
-    far_ports = b[..., far_cut, kept].flip(-2)
+    # V0 and J0 per input of the ports that stay; behind them, the part of y0
+    near_all = torch.cat([a[..., cut, : cut.start], a[..., cut, cut.stop :]], -1)
+    far_all = b[..., far_cut, kept if kept.stop < given.start else slice(kept.start, None)]
+    if given.start < b.shape[-1] and kept.stop < given.start:
+        far_all = torch.cat([far_all, b[..., far_cut, given]], -1)
+    far_all = far_all.flip(-2)
+    near_ports = near_all[..., : near.sides.count - z.shape[-1]]
+    far_ports = far_all[..., : kept.stop - kept.start]
     system = z @ y
     system.diagonal(dim1=-2, dim2=-1).add_(1)
     k = torch.linalg.inv_ex(system).inverse
-    volts = k @ near_ports
-    amperes = k.mT @ far_ports
+    volts = k @ near_all
+    amperes = k.mT @ far_all
+    fed, dropped = y @ volts, z @ amperes
+    m, f = near_ports.shape[-1], far_ports.shape[-1]
+    if b.shape[-1] > given.start:  # to y0, the other side gives its share as well
+        fed[..., m:].add_(amperes[..., f:])
+        dropped[..., f:].sub_(volts[..., m:])
     matrix = _assembled(
         a,
-        b[..., kept, kept],
+        b[..., kept, :],
         cut,
-        own=near_ports.mT @ (y @ volts),
-        across=near_ports.mT @ amperes,
-        other=far_ports.mT @ (z @ amperes),
+        kept,
+        own=near_ports.mT @ fed,
+        across=near_ports.mT @ amperes[..., :f],
+        other=far_ports.mT @ dropped,
     )
     block = Block(matrix=matrix, sides=near.sides.joined(far.sides, word=word))
     if not keep:
@@ -163,16 +181,22 @@ def _assembled(
     near: torch.Tensor,
     far: torch.Tensor,
     cut: slice,
+    kept: slice,
     *,
     own: torch.Tensor,
     across: torch.Tensor,
     other: torch.Tensor,
 ) -> torch.Tensor:
-    """H of the joined block: near's ports before the cut, far's ports, near's ports after the cut."""
-    first, tail = slice(0, cut.start), slice(cut.stop, None)
-    middle = slice(cut.start, cut.start + far.shape[-1])
-    last = slice(middle.stop, middle.stop + own.shape[-1] - cut.start)
-    new = near.new_empty(*near.shape[:-2], last.stop, last.stop)
+    """H of the joined block: near's ports before the cut, far's ports, near's ports after the cut.
+
+    far: its rows that stay, of them the columns ``kept``. Behind the ports y0, in the parts as well.
+    """
+    count, more = other.shape[-2], own.shape[-1] - own.shape[-2]
+    first, tail, behind = slice(0, cut.start), slice(cut.stop, near.shape[-2]), slice(cut.stop, None)
+    middle = slice(cut.start, cut.start + count)
+    last = slice(middle.stop, middle.stop + own.shape[-2] - cut.start)
+    end, outputs = slice(last.start, last.stop + more), slice(last.stop, last.stop + more)
+    new = near.new_empty(*near.shape[:-2], last.stop, end.stop)
 
     def put(rows: slice, columns: slice, base: torch.Tensor, more: torch.Tensor, sign: int = 1) -> None:
         target = new[..., rows, columns]
@@ -182,11 +206,13 @@ def _assembled(
             torch.add(base, more, alpha=sign, out=target)
 
     put(first, first, near[..., first, first], own[..., : cut.start, : cut.start])
-    put(first, last, near[..., first, tail], own[..., : cut.start, cut.start :])
+    put(first, end, near[..., first, behind], own[..., : cut.start, cut.start :])
     put(last, first, near[..., tail, first], own[..., cut.start :, : cut.start])
-    put(last, last, near[..., tail, tail], own[..., cut.start :, cut.start :])
-    put(middle, middle, far, other, sign=-1)
+    put(last, end, near[..., tail, behind], own[..., cut.start :, cut.start :])
+    put(middle, middle, far[..., kept], other[..., :count], sign=-1)
     for ports, part in ((first, across[..., : cut.start, :]), (last, across[..., cut.start :, :])):
         new[..., ports, middle] = part
         new[..., middle, ports] = part.mT
+    if more:
+        put(middle, outputs, far[..., -more:], other[..., count:], sign=-1)
     return new

@@ -26,6 +26,8 @@ class Elimination:
     With ``inject``: ``transfer (*systems, rows, columns)`` S from drivers to column currents, and
     ``admittance (*systems, rows, rows)`` S from drivers to the currents that they deliver.
     With ``keep`` what ``drive`` needs is kept, with ``series`` too what ``solve`` needs.
+    drops: voltages in series with the cells, ``(*systems, batch, rows, columns)`` V; then ``response``
+    has the currents of columns and drivers that they cause, without gradients and without ``keep``.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Elimination:
         inject: bool = False,
         keep: bool = True,
         series: bool = True,
+        drops: torch.Tensor | None = None,
     ) -> None:
         rows, columns = conductance.shape[-2:]
         segments = wires.spread(rows, columns, like=conductance) if isinstance(wires, Wires) else wires
@@ -43,7 +46,8 @@ class Elimination:
         # leaves tile the plane: further rows above and columns to the right, with nothing in them
         self._more = (-rows % LEAF[0], -columns % LEAF[1])
         cells = [self._padded(part).flip(-2) for part in (conductance, segments.word, segments.bit)]
-        self._leaf = Leaf(*cells, keep=keep, series=keep and series)
+        h = None if drops is None else self._padded(drops).flip(-2).movedim(-3, -1)
+        self._leaf = Leaf(*cells, keep=keep, series=keep and series, drops=h)
         self._keep = keep
         self._stages: list[Round | Trim] = []
         outer = {"left", "bottom"} if inject else set()
@@ -53,6 +57,7 @@ class Elimination:
         self._ports = whole.sides.count
         self._far = _FarEnds(whole, segments, self._more) if outer & {"right", "top"} else None
         self._matrices = self._read_matrices(whole) if inject else None
+        self.response = None if drops is None else self._read_response(whole)
 
     def _padded(self, cells: torch.Tensor) -> torch.Tensor:
         rows, columns = self._more
@@ -92,21 +97,42 @@ class Elimination:
         return self._matrices[1]
 
     def _read_matrices(self, whole: Block) -> tuple[torch.Tensor, torch.Tensor]:
-        """Drivers at 1 V each, sense nodes at 0 V; ports count upwards on the left, leftwards below."""
+        """Drivers at 1 V each, sense nodes at 0 V."""
+        outputs = whole.matrix[..., whole.sides.span("left")]
+        leaving = None if self._far is None else self._far.leaving_per_volt
+        transfer, admittance = (part.flip(-2) for part in self._terminals(whole, outputs, leaving))
+        rows, _ = self._more
+        return transfer[..., rows:, :], admittance[..., rows:, :]
+
+    @torch.no_grad()
+    def _read_response(self, whole: Block) -> tuple[torch.Tensor, torch.Tensor]:
+        """Drivers and sense nodes at 0 V."""
+        outputs = whole.matrix[..., whole.sides.count :]
+        leaving = None if self._far is None else self._far.leaving(outputs[..., self._far.ports, :])
+        return self._terminals(whole, outputs, leaving)
+
+    def _terminals(
+        self, whole: Block, outputs: torch.Tensor, leaving: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Currents ``(*systems, batch, columns)`` into the sense nodes, ``(*systems, batch, rows)`` out of
+        the drivers, for outputs of the ports ``(*systems, ports, batch)`` with open far ends.
+
+        Ports count upwards on the left, leftwards below.
+        """
         h, sides = whole.matrix, whole.sides
         left, bottom = sides.span("left"), sides.span("bottom")
-        transfer = -h[..., bottom, left].mT
-        admittance = h[..., left, left]
-        if self._far is not None:
-            leaving = self._far.leaving_per_volt
-            transfer = transfer - (h[..., bottom, self._far.ports] @ leaving).mT
-            admittance = admittance + h[..., left, self._far.ports] @ leaving
+        sensed, delivered = -outputs[..., bottom, :], outputs[..., left, :]
+        if leaving is not None:
+            assert self._far is not None
+            sensed = sensed - h[..., bottom, self._far.ports] @ leaving
+            delivered = delivered + h[..., left, self._far.ports] @ leaving
             if sides.top:
-                transfer = transfer + leaving[..., : sides.top, :].mT.flip(-1)
+                sensed = sensed + leaving[..., : sides.top, :].flip(-2)
             if sides.right:
-                admittance = admittance - leaving[..., sides.top :, :].flip(-2)
-        rows, _ = self._more
-        return self._cut(transfer.flip(-1, -2)), admittance.flip(-1, -2)[..., rows:, rows:]
+                delivered = delivered - leaving[..., sides.top :, :].flip(-2)
+        rows, columns = self._more
+        sensed = sensed.flip(-2)
+        return sensed[..., : sensed.shape[-2] - columns, :].mT, delivered.flip(-2)[..., rows:, :].mT
 
     @property
     def nbytes(self) -> int:

@@ -24,16 +24,22 @@ class _Small:
     """H of equal small blocks: ``entries[i][j]`` is ``(*systems, grid rows, grid columns)``.
 
     Ports are in the order of ``blocks.Block``. More rows, behind them, are the currents of ``cells``;
-    more columns the voltages in series with them.
+    more columns the voltages in series with them. outputs: y0 of each port for given voltages in
+    series with all cells, ``(batch, *systems, grid rows, grid columns)``.
     """
 
     entries: list[list[torch.Tensor]]
     sides: Sides
     cells: tuple[tuple[int, int], ...]  # place of every cell carried: row (upwards), column
+    outputs: list[torch.Tensor] | None
 
     def every_other(self, first: int, *, word: bool) -> _Small:
         part = (..., slice(first, None, 2)) if word else (..., slice(first, None, 2), slice(None))
-        return replace(self, entries=[[entry[part] for entry in line] for line in self.entries])
+        return replace(
+            self,
+            entries=[[entry[part] for entry in line] for line in self.entries],
+            outputs=None if self.outputs is None else [entry[part] for entry in self.outputs],
+        )
 
     def moved(self, rows: int, columns: int) -> _Small:
         return replace(self, cells=tuple((r + rows, c + columns) for r, c in self.cells))
@@ -47,7 +53,15 @@ class _Small:
         return [[self.entries[i][j] for j in columns] for i in rows]
 
 
-def _cell(g: torch.Tensor, word: torch.Tensor, bit: torch.Tensor, keep: bool, series: bool) -> _Small:
+def _cell(
+    g: torch.Tensor,
+    word: torch.Tensor,
+    bit: torch.Tensor,
+    drops: torch.Tensor | None,
+    *,
+    keep: bool,
+    series: bool,
+) -> _Small:
     """Cells of g siemens with the segments before and below them."""
     g, word, bit = torch.broadcast_tensors(g, word, bit)
     g_word, g_bit = g * word, g * bit
@@ -69,6 +83,7 @@ def _cell(g: torch.Tensor, word: torch.Tensor, bit: torch.Tensor, keep: bool, se
         entries=[line[:columns] for line in entries[:rows]],
         sides=Sides(left=1, top=1, right=1, bottom=1),
         cells=((0, 0),) if keep else (),
+        outputs=None if drops is None else [gain.detach() * drops for gain in (a, top, -right, less)],
     )
 
 
@@ -101,11 +116,42 @@ def _join(near: _Small, far: _Small, *, word: bool) -> _Small:
         return [*ports, *range(near_ports, near_count), *range(far_end, near_count + far_count)]
 
     rows, columns = order(len(near_rows), len(far_rows)), order(len(near_columns), len(far_columns))
+    ports = order(near.sides.count - len(cut), far.sides.count - len(far_cut))
+    outputs = _joined_outputs(near, far, cut, far_cut, z, y, k)
     return _Small(
         entries=[[raw[i][j] for j in columns] for i in rows],
         sides=near.sides.joined(far.sides, word=word),
         cells=near.cells + far.cells,
+        outputs=None if outputs is None else [outputs[i] for i in ports],
     )
+
+
+@torch.no_grad()
+def _joined_outputs(
+    near: _Small,
+    far: _Small,
+    cut: list[int],
+    far_cut: list[int],
+    z: list[list[torch.Tensor]],
+    y: list[list[torch.Tensor]],
+    k: list[list[torch.Tensor]],
+) -> list[torch.Tensor] | None:
+    """y0 of near's ports that stay, then of far's."""
+    if near.outputs is None or far.outputs is None:
+        return None
+    v0 = _product(k, [[near.outputs[i]] for i in cut])
+    j0 = _product(_transposed(k), [[far.outputs[i]] for i in far_cut])
+    volts = _updated([[v] for [v] in v0], z, j0, -1)
+    amperes = _updated([[j] for [j] in j0], y, v0, 1)
+    found = []
+    for block, own, shared, inside in (
+        (near, near.outputs, cut, amperes),
+        (far, far.outputs, far_cut, volts),
+    ):
+        rows = [i for i in range(block.sides.count) if i not in shared]
+        base = [[own[i]] for i in rows]
+        found += _updated(base, block.pick(rows, shared), inside, 1)
+    return [line[0] for line in found]
 
 
 def _ports(span: slice) -> list[int]:
@@ -161,19 +207,31 @@ class Leaf:
 
     g, word, bit: ``(*systems, rows, columns)``, both multiples of ``LEAF``. ``take_block`` hands over
     the grid of leaves. With ``keep``, ``currents`` gives those of the cells; with ``series`` also for
-    voltages in series with them, which ``outputs`` passes to the ports.
+    voltages in series with them, which ``outputs`` passes to the ports. For given voltages ``drops
+    (*systems, rows, columns, batch)`` the leaves have y0.
     """
 
     def __init__(
-        self, g: torch.Tensor, word: torch.Tensor, bit: torch.Tensor, *, keep: bool, series: bool
+        self,
+        g: torch.Tensor,
+        word: torch.Tensor,
+        bit: torch.Tensor,
+        *,
+        keep: bool,
+        series: bool,
+        drops: torch.Tensor | None = None,
     ) -> None:
-        small = _cell(g, word, bit, keep, series)
+        batch_first = None if drops is None else drops.movedim(-1, 0)
+        small = _cell(g, word, bit, batch_first, keep=keep, series=series)
         for by_word, rows, columns in ((True, 0, 1), (False, 1, 0), (True, 0, 2)):
             near, far = (small.every_other(n, word=by_word) for n in (0, 1))
             small = _join(near, far.moved(rows, columns), word=by_word)
         n = small.sides.count
         ports, cells = range(n), range(n, len(small.entries))
-        self._block: Block | None = Block(matrix=_stack(small.pick(ports, ports)), sides=small.sides)
+        entries = small.pick(ports, ports)
+        if small.outputs is not None:
+            entries = [[*line, *y0] for line, y0 in zip(entries, small.outputs, strict=True)]
+        self._block: Block | None = Block(matrix=_stack(entries), sides=small.sides)
         self._places = small.cells
         # currents of the cells per input of the ports, and per volt in series with the cells
         self._gain = _stack(small.pick(cells, ports)) if keep else None

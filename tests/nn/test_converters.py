@@ -10,7 +10,7 @@ import torch
 
 from cosim.errors import SpecError
 from cosim.nn.converters import ADC, DAC, METHODS
-from tolerances import ROUNDING
+from tolerances import LEFT_OUTSIDE, ROUNDING
 
 
 def currents(*shape: int) -> torch.Tensor:
@@ -68,11 +68,11 @@ def test_more_bits_approach_the_value(method: str):
 def test_overflow_rate_leaves_that_share_outside():
     values = currents(1001)
     low, high = ADC(bits=8, overflow_rate=0.1).calibrate(values[None])
-    assert float((values.abs() > high).double().mean()) == pytest.approx(0.1, abs=2e-3)
+    assert float((values.abs() > high).double().mean()) == pytest.approx(0.1, abs=LEFT_OUTSIDE)
     assert float(low) == -float(high)
     low, high = ADC(bits=8, method="minmax", overflow_rate=0.1).calibrate(values[None])
     outside = [float((values < low).double().mean()), float((values > high).double().mean())]
-    assert outside == pytest.approx([0.05, 0.05], abs=2e-3)
+    assert outside == pytest.approx([0.05, 0.05], abs=LEFT_OUTSIDE)
 
 
 @pytest.mark.parametrize("method", METHODS)

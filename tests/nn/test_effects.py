@@ -29,7 +29,16 @@ from cosim.nn.effects import (
 from cosim.nn.hardware import Hardware
 from cosim.nn.matmul import CrossbarMatmul
 from cosim.wires import Wires
-from tolerances import NGSPICE_LINEAR, ROUNDING
+from tolerances import (
+    ACTS,
+    MEAN_OF_DRAWS,
+    NGSPICE_LINEAR,
+    ON_A_LEVEL,
+    ONE_OHM,
+    ROUNDING,
+    SHARE_CLIPPED,
+    SPREAD_OF_DRAWS,
+)
 
 DEVICE = Device("vteam", r_on=10e3, r_off=1e6)
 G_MIN, G_MAX = 1e-6, 1e-4
@@ -84,7 +93,7 @@ def test_finite_states_are_levels_of_each_cell(states: int):
     before = spread.apply(cells(), seeded())
     after = FiniteStates(states=states).apply(before, seeded()).actual
     level = (after - before.low) / (before.high - before.low) * (states - 1)
-    torch.testing.assert_close(level, level.round(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(level, level.round(), rtol=0, atol=ON_A_LEVEL)
     assert set(level.round().flatten().tolist()) == set(range(states))
     half = 0.5 * (before.high - before.low) / (states - 1) * (1 + ROUNDING)
     assert bool(((after - before.actual).abs() <= half).all())
@@ -95,8 +104,12 @@ def test_finite_states_are_levels_of_each_cell(states: int):
 def test_device_variability_draws_the_reach_of_each_cell():
     parameters = {"r_on": Normal(1e4, 1e3), "r_off": Normal(1e6, 5e4)}
     after = DeviceVariability(parameters=parameters).apply(cells(1, 100, 100), seeded())
-    torch.testing.assert_close((1 / after.high).mean(), torch.tensor(1e4).double(), rtol=0.01, atol=0)
-    torch.testing.assert_close((1 / after.high).std(), torch.tensor(1e3).double(), rtol=0.05, atol=0)
+    torch.testing.assert_close(
+        (1 / after.high).mean(), torch.tensor(1e4).double(), rtol=MEAN_OF_DRAWS, atol=0
+    )
+    torch.testing.assert_close(
+        (1 / after.high).std(), torch.tensor(1e3).double(), rtol=SPREAD_OF_DRAWS, atol=0
+    )
     assert bool(((after.actual >= after.low) & (after.actual <= after.high)).all())
     stuck = DeviceFaults(lrs=0.5).apply(after, seeded())
     assert torch.equal(stuck.actual[stuck.stuck == STUCK_HIGH], after.high[stuck.stuck == STUCK_HIGH])
@@ -106,7 +119,7 @@ def test_cycle_variability_clips_to_what_each_write_reached():
     effect = CycleVariability(r_on=LogNormal(math.log(2e4), 0.3), r_off=LogNormal(math.log(2e5), 0.3))
     before, after = cells(), effect.apply(cells(), seeded())
     moved = after.actual != before.actual
-    assert 0.3 < float(moved.double().mean()) < 0.8
+    assert SHARE_CLIPPED[0] < float(moved.double().mean()) < SHARE_CLIPPED[1]
     assert len(after.actual[moved].unique()) == int(moved.sum())  # bounds of its own for every cell
     assert float(before.actual[~moved].max()) < 1 / 5e3
     with pytest.raises(SpecError, match="overlap: after 20 draws .* narrow the distributions"):
@@ -120,8 +133,8 @@ def test_programming_noise():
         (ProgrammingNoise(sigma=0.05, of="range"), 0.05 * (G_MAX - G_MIN)),
     ):
         after = effect.apply(middle, seeded()).actual
-        assert float(after.std()) == pytest.approx(size, rel=0.03)
-        assert float(after.mean()) == pytest.approx(5e-5, rel=0.01)
+        assert float(after.std()) == pytest.approx(size, rel=SPREAD_OF_DRAWS)
+        assert float(after.mean()) == pytest.approx(5e-5, rel=MEAN_OF_DRAWS)
 
 
 def failed(resistance: float, x: float, sudden: bool, p: tuple[float, ...], stable: float) -> float:
@@ -174,7 +187,7 @@ def test_drift():
     torch.testing.assert_close(after, wanted, rtol=10 * ROUNDING, atol=0)
     spread = Drift(seconds=1e4, nu=0.1, spread=0.01).apply(cells(1, 100, 100), seeded()).conductance
     nu = -torch.log(spread / cells(1, 100, 100).actual) / math.log(1e4)
-    assert (float(nu.mean()), float(nu.std())) == pytest.approx((0.1, 0.01), rel=0.03)
+    assert (float(nu.mean()), float(nu.std())) == pytest.approx((0.1, 0.01), rel=SPREAD_OF_DRAWS)
 
 
 EFFECTS: list[Effect] = [
@@ -233,8 +246,8 @@ def test_effects_reach_every_engine(order: tuple[int, ...]):
     scale = outputs["ngspice"].abs().max()
     for engine in ("linear", "newton"):
         assert float((outputs[engine] - outputs["ngspice"]).abs().max() / scale) <= 100 * NGSPICE_LINEAR
-    assert float((outputs["linear"] - plain(inputs)).abs().max() / scale) > 0.01
-    assert float((outputs["ideal"] - outputs["ngspice"]).abs().max() / scale) < 0.05
+    assert float((outputs["linear"] - plain(inputs)).abs().max() / scale) > ACTS
+    assert float((outputs["ideal"] - outputs["ngspice"]).abs().max() / scale) < ONE_OHM
 
 
 def test_the_spread_of_a_device_is_drawn_per_cell_and_mapped_by_its_mean():

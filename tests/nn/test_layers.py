@@ -18,7 +18,7 @@ from cosim.nn.hardware import Hardware
 from cosim.nn.layers import Conv, Linear
 from cosim.nn.mapping import BitSlicing, SingleColumn
 from cosim.nn.recurrent import Cell, Recurrent
-from tolerances import LAYER_FLOAT32
+from tolerances import FINE_ADC, LAYER_FLOAT32
 
 DEVICE = Device("vteam", r_on=10e3, r_off=1e6)
 TILES = (16, 10)
@@ -195,7 +195,7 @@ def test_a_fine_adc_in_tiles_changes_little(adc_at: str, scheme: Any):
     layer = Conv(digital, hardware(adc=ADC(bits=18, at=adc_at), scheme=scheme))
     x = drawn(2, 4, 5, 5).clamp(-0.5, 0.5)
     error = (layer(x) - digital(x)).square().mean().sqrt() / digital(x).square().mean().sqrt()
-    assert 0 < float(error) < 3e-3
+    assert 0 < float(error) < FINE_ADC
 
 
 @pytest.mark.parametrize(

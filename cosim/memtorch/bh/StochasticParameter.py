@@ -16,7 +16,14 @@ from torch.distributions import Distribution, Normal
 
 from cosim.errors import SpecError
 
-__all__ = ["Dict2Obj", "Sampler", "StochasticParameter", "draw_resistances", "unpack_parameters"]
+__all__ = [
+    "Dict2Obj",
+    "Sampler",
+    "StochasticParameter",
+    "check_order",
+    "draw_resistances",
+    "unpack_parameters",
+]
 
 _ALIASES = {"mean": "loc", "std": "scale"}  # of Normal, as in MemTorch's case study
 _OWN = ("self", "__class__")  # of locals() in a constructor
@@ -144,6 +151,7 @@ def draw_resistances(
     warning, and where both are the same (at ``min``, say) a warning tells how many cells that are.
     Raises SpecError where they are equal, within the tolerances, in all devices.
     """
+    check_order(r_on, r_off)
     low, high = _draw(r_on, shape), _draw(r_off, shape)
     for _ in range(resample_threshold):
         bad = _overlap(low, high, r_rel_tol, r_abs_tol)
@@ -153,8 +161,6 @@ def draw_resistances(
         high = torch.where(bad, _draw(r_off, shape), high)
     wrong = low > high
     if bool(wrong.any()):
-        if not (callable(r_on) or callable(r_off)):
-            raise SpecError(f"r_on is {r_on} ohm and r_off is {r_off} ohm: r_off must be above r_on")
         warnings.warn(
             f"r_on {r_on} and r_off {r_off} overlap: in {int(wrong.sum())} of {wrong.numel()} devices the "
             "lower resistance was taken as r_on",
@@ -177,6 +183,12 @@ def draw_resistances(
         stacklevel=2,
     )
     return low, torch.where(same, low * _APART, high)
+
+
+def check_order(r_on: Any, r_off: Any) -> None:
+    """SpecError for two numbers (ohm) the wrong way round; samplers may overlap."""
+    if not (callable(r_on) or callable(r_off)) and float(r_on) > float(r_off):
+        raise SpecError(f"r_on is {r_on} ohm and r_off is {r_off} ohm: r_off must be above r_on")
 
 
 def _overlap(

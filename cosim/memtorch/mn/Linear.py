@@ -29,7 +29,7 @@ class Linear(layers.Linear, MemristiveLayer):
         self,
         linear_layer: nn.Linear,
         memristor_model: type[Memristor],
-        memristor_model_params: Mapping[str, Any],
+        memristor_model_params: Mapping[str, Any] | None,
         **arguments: Any,
     ) -> None:
         options = Options(

@@ -76,7 +76,7 @@ class PatchedModel(ConvertedModel):
 def patch_model(
     model: nn.Module,
     memristor_model: type[Memristor],
-    memristor_model_params: Mapping[str, Any],
+    memristor_model_params: Mapping[str, Any] | None,
     module_parameters_to_patch: Iterable[type[nn.Module]] = (),
     mapping_routine: Callable[..., Any] = naive_map,
     transistor: bool = True,
@@ -121,7 +121,7 @@ def patch_model(
     options = {name: arguments[name] for name in _OPTIONS}
     options["programming_routine_params"] = {"rel_tol": 0.1, **(programming_routine_params or {})}
     options["scaling_routine_params"] = scaling_routine_params or {}
-    device = (memristor_model, dict(memristor_model_params))
+    device = (memristor_model, dict(memristor_model_params or {}))
     patcher = _Patcher(_known(module_parameters_to_patch), device, options)
     patched = patcher.patched(model, "")
     report = ConversionReport(layers=tuple(patcher.reports), tile_shape=tile_shape or (0, 0))

@@ -24,7 +24,7 @@ class Convolution(layers.Conv, MemristiveLayer):
         self,
         convolutional_layer: nn.Conv1d | nn.Conv2d | nn.Conv3d,
         memristor_model: type[Memristor],
-        memristor_model_params: Mapping[str, Any],
+        memristor_model_params: Mapping[str, Any] | None,
         **arguments: Any,
     ) -> None:
         options = Options(

@@ -46,7 +46,7 @@ class Options:
     """MemTorch's arguments of a layer, checked once. See ``patch_model``."""
 
     memristor_model: type[Memristor]
-    memristor_model_params: Mapping[str, Any]
+    memristor_model_params: Mapping[str, Any] | None
     mapping_routine: Callable[..., Any] = naive_map
     transistor: bool = True
     programming_routine: Callable[..., Any] | None = None

@@ -26,7 +26,7 @@ class Recurrent(recurrent.Recurrent, MemristiveLayer):
         self,
         recurrent_layer: nn.RNN | nn.LSTM | nn.GRU,
         memristor_model: type[Memristor],
-        memristor_model_params: Mapping[str, Any],
+        memristor_model_params: Mapping[str, Any] | None,
         **arguments: Any,
     ) -> None:
         options = Options(

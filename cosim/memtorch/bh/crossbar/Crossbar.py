@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from cosim.arrays import check_finite
+from cosim.arrays import check_positive
 from cosim.crossbar import Tile as CircuitTile
 from cosim.devices.device import Device
 from cosim.engines import solve
 from cosim.errors import SpecError
 from cosim.memtorch.bh.crossbar.cells import CellView, OwnCells, Store, arguments_of, nominal_device
+from cosim.memtorch.bh.crossbar.lent import lend
 from cosim.memtorch.bh.crossbar.Tile import check_converter, converted, gen_tiles, join_tiles
 from cosim.memtorch.bh.memristor.Memristor import Memristor
 from cosim.memtorch.bh.StochasticParameter import Dict2Obj
@@ -47,7 +48,7 @@ class Crossbar:
     def __init__(
         self,
         memristor_model: type[Memristor],
-        memristor_model_params: Mapping[str, Any],
+        memristor_model_params: Mapping[str, Any] | None,
         shape: tuple[int, int],
         tile_shape: tuple[int, int] | None = None,
     ) -> None:
@@ -68,20 +69,30 @@ class Crossbar:
 
     @property
     def conductance_matrix(self) -> torch.Tensor:
-        """A copy of the conductances (S); assign to write. Tiles are filled up with zeros."""
-        matrix = self.store.read()
-        return matrix if self.tile_shape is None else gen_tiles(matrix, self.tile_shape)[0]
+        """The conductances (S) as they are now; what is assigned, or written into it, goes to the cells.
+
+        Tiles are filled up with zeros. Raises SpecError for a value that is negative or not finite.
+        """
+        return lend(self._read, self._write)
 
     @conductance_matrix.setter
     def conductance_matrix(self, conductance: torch.Tensor) -> None:
-        shape = self.conductance_matrix.shape
+        shape = self._read().shape
         if tuple(conductance.shape) != tuple(shape):
             raise SpecError(
                 f"conductance_matrix of shape {tuple(conductance.shape)} does not fit {tuple(shape)}"
             )
+        self._write(conductance)
+
+    def _read(self) -> torch.Tensor:
+        matrix = self.store.read().detach()
+        return matrix if self.tile_shape is None else gen_tiles(matrix, self.tile_shape)[0]
+
+    def _write(self, conductance: torch.Tensor) -> None:
+        check_positive(conductance, "conductance_matrix", zero=True)
         if self.tile_shape is not None:
             conductance = join_tiles(conductance, (self.rows, self.columns))
-        self.store.write(check_finite(conductance, "conductance_matrix"))
+        self.store.write(conductance)
 
     @property
     def max_abs_conductance(self) -> float:
@@ -128,7 +139,7 @@ class Crossbar:
 def init_crossbar(
     weights: torch.Tensor,
     memristor_model: type[Memristor],
-    memristor_model_params: Mapping[str, Any],
+    memristor_model_params: Mapping[str, Any] | None,
     transistor: bool,
     mapping_routine: Callable[..., Any],
     programming_routine: Callable[..., Any] | None,
@@ -157,7 +168,7 @@ def init_crossbar(
     return crossbars, lambda first, _=None: first - middle
 
 
-def nominal_resistances(model: type[Memristor], params: Mapping[str, Any]) -> tuple[float, float]:
+def nominal_resistances(model: type[Memristor], params: Mapping[str, Any] | None) -> tuple[float, float]:
     """r_on and r_off (ohm) of the device with its means: what weights are mapped to."""
     v_read = model.read_voltage_of(Dict2Obj(arguments_of(model, params)))
     low, high = conductance_range(nominal_device(model, params), v_read)

@@ -15,8 +15,8 @@ import torch
 from cosim.devices.device import Device
 from cosim.devices.held import simulate_held
 from cosim.errors import SpecError
-from cosim.memtorch.bh.memristor.Memristor import Memristor
-from cosim.memtorch.bh.StochasticParameter import Dict2Obj, Sampler, draw_resistances
+from cosim.memtorch.bh.memristor.Memristor import Memristor, checked_conductance
+from cosim.memtorch.bh.StochasticParameter import Dict2Obj, Sampler, check_order, draw_resistances
 from cosim.nn.cells import STUCK_LOW, Cells, conductance_range
 from cosim.nn.effects import Effect
 
@@ -38,8 +38,9 @@ class Store(Protocol):
     def write(self, conductance: torch.Tensor) -> None: ...
 
 
-def arguments_of(model: type[Memristor], params: Mapping[str, Any]) -> dict[str, Any]:
+def arguments_of(model: type[Memristor], params: Mapping[str, Any] | None) -> dict[str, Any]:
     """The arguments of ``model(**params)`` with its defaults; SpecError for one that it does not have."""
+    params = params or {}
     if not (isinstance(model, type) and issubclass(model, Memristor)):
         raise SpecError(f"memristor_model is {model!r}: give a class of memtorch.bh.memristor")
     known = {n: p.default for n, p in inspect.signature(model).parameters.items()}
@@ -48,10 +49,12 @@ def arguments_of(model: type[Memristor], params: Mapping[str, Any]) -> dict[str,
             raise SpecError(f"{model.__name__} has no argument {name!r}; it has: {', '.join(known)}")
     if params.get("as_memtorch"):
         raise SpecError("as_memtorch=True is for single devices: crossbars compute with the compiled model")
-    return {**known, **params}
+    values = {**known, **params}
+    check_order(values["r_on"], values["r_off"])
+    return values
 
 
-def nominal_device(model: type[Memristor], params: Mapping[str, Any]) -> Device:
+def nominal_device(model: type[Memristor], params: Mapping[str, Any] | None) -> Device:
     """The device in which every ``StochasticParameter`` has its mean.
 
     Where r_on and r_off have the same mean, r_on is that of the lower of two draws, r_off that of the higher.
@@ -69,7 +72,7 @@ def nominal_device(model: type[Memristor], params: Mapping[str, Any]) -> Device:
     return Device(model.model, **model.device_parameters(Dict2Obj(means)))
 
 
-def drawn_device(model: type[Memristor], params: Mapping[str, Any], shape: tuple[int, ...]) -> Device:
+def drawn_device(model: type[Memristor], params: Mapping[str, Any] | None, shape: tuple[int, ...]) -> Device:
     """The device with every ``StochasticParameter`` drawn once per cell."""
     values = arguments_of(model, params)
     nominal = nominal_device(model, params)
@@ -100,8 +103,8 @@ def _within(nominal: Device, own: Mapping[str, torch.Tensor]) -> Device:
 class Spread(Effect):
     """Device to device: the parameters of a memristor model drawn once per cell."""
 
-    def __init__(self, model: type[Memristor], params: Mapping[str, Any]) -> None:
-        self.model, self.params = model, dict(params)
+    def __init__(self, model: type[Memristor], params: Mapping[str, Any] | None) -> None:
+        self.model, self.params = model, dict(params or {})
 
     def apply(self, cells: Cells, generator: torch.Generator) -> Cells:
         """The generator is not used: a ``StochasticParameter`` draws from torch's default one."""
@@ -123,7 +126,7 @@ def unswitchable(values: Mapping[str, Any]) -> bool:
     return low is not None and high is not None and math.isclose(low, high)
 
 
-def spreads(model: type[Memristor], params: Mapping[str, Any]) -> tuple[Effect, ...]:
+def spreads(model: type[Memristor], params: Mapping[str, Any] | None) -> tuple[Effect, ...]:
     """What cells of this model are not alike in, or not able to do; warns of the latter."""
     values = arguments_of(model, params)
     if unswitchable(values):
@@ -140,7 +143,7 @@ def spreads(model: type[Memristor], params: Mapping[str, Any]) -> tuple[Effect, 
 class OwnCells:
     """Cells of a crossbar that belongs to no layer; new ones are at their highest conductance."""
 
-    def __init__(self, model: type[Memristor], params: Mapping[str, Any], shape: tuple[int, int]) -> None:
+    def __init__(self, model: type[Memristor], params: Mapping[str, Any] | None, shape: tuple[int, int]) -> None:
         arguments = Dict2Obj(arguments_of(model, params))
         if unswitchable(vars(arguments)):
             raise SpecError(f"r_on and r_off are equal, {arguments.r_off} ohm: give them more distance")
@@ -161,12 +164,21 @@ class OwnCells:
 class CellView:
     """One device of a crossbar; what is done to it is done to the crossbar.
 
-    r_on, r_off: lowest and highest resistance (ohm) that this device can have.
+    r_on, r_off: lowest and highest resistance (ohm) that this device can have. Only ``g`` can be assigned.
     """
 
     def __init__(self, store: Store, place: tuple[int, ...], reach: tuple[float, float]) -> None:
-        self._store, self._place = store, place
-        self.r_off, self.r_on = 1 / reach[0], 1 / reach[1]
+        own = {"_store": store, "_place": place, "r_off": 1 / reach[0], "r_on": 1 / reach[1]}
+        self.__dict__.update(own)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "g":
+            self.set_conductance(value)
+            return
+        raise SpecError(
+            f"{name} of a device in a crossbar cannot be assigned: set g, or give memristor_model_params "
+            "(with a StochasticParameter every device has its own)"
+        )
 
     @property
     def time_series_resolution(self) -> float:
@@ -188,7 +200,7 @@ class CellView:
     def set_conductance(self, conductance: float) -> None:
         """Conductance (S), clipped to what this device can have."""
         matrix = self._store.read()
-        matrix[self._place] = float(conductance)
+        matrix[self._place] = checked_conductance(conductance)
         self._store.write(matrix)
 
     def simulate(self, voltage_signal: Any, return_current: bool = False) -> np.ndarray | None:

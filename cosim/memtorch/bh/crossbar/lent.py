@@ -2,75 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 __all__ = ["LentMatrix", "lend"]
 
-# torch's own tensors inside: their methods do not come back here
-_plainly = torch._C.DisableTorchFunctionSubclass
-
 
 class Loan:
-    """What was lent, as it was, and where changes go."""
+    """A matrix that was lent, what it held when it was last the same as the cells, and the way back."""
 
-    def __init__(self, matrix: torch.Tensor, replace: Callable[[Callable], torch.Tensor]) -> None:
-        self.matrix, self._replace = matrix, replace
-        self._lent = matrix.clone()
+    def __init__(self, read: Callable[[], torch.Tensor], write: Callable[[torch.Tensor], None]) -> None:
+        self._read, self._write = read, write
+        self.matrix = read()
+        self._known = self.matrix.clone()
 
-    def owns(self, value: object) -> bool:
-        """True for a tensor in the memory of the loan, such as a row of it."""
-        if not isinstance(value, torch.Tensor):
+    def owns(self, value: torch.Tensor) -> bool:
+        """True in the memory of the matrix: the matrix itself, or a row of it."""
+        if value.layout is not torch.strided:
             return False
         return value.untyped_storage().data_ptr() == self.matrix.untyped_storage().data_ptr()
 
-    def write(self) -> None:
-        """Write what changed to the cells, and show what they made of it; after an error, what was."""
-        changed, wanted = self.matrix != self._lent, self.matrix.clone()
+    def settle(self) -> None:
+        """Write what has changed, and show what the cells make of it; after an error, what was."""
+        changed = self.matrix != self._known
+        if not bool(changed.any()):
+            return
         try:
-            self._lent = self._replace(lambda now: torch.where(changed, wanted, now))
+            self._write(torch.where(changed, self.matrix, self._read()))
+            self._known = self._read()
         finally:
-            self.matrix.copy_(self._lent)
+            self.matrix.copy_(self._known)
 
 
 class LentMatrix(torch.Tensor):
-    """A tensor in which ``matrix[0, 0] = x``, ``matrix.mul_(2)`` and the like write to the cells.
+    """Conductances (S); ``matrix[0, 0] = x``, ``matrix.mul_(2)`` and the like write to the cells.
 
-    Views write through as well; results of other operations are plain tensors, numpy arrays of it read-only.
+    Views write through as well. What else comes out is plain; numpy arrays of it are read-only.
     """
 
     loan: Loan
 
     @classmethod
     def __torch_function__(
-        cls, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+        cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, LentMatrix)]
-        with _plainly():
-            before = [x._version for x in given]
+        loans = [x.loan for x in tree_leaves((args, kwargs)) if isinstance(x, LentMatrix)]
+        with torch._C.DisableTorchFunctionSubclass():
             result = func(*args, **(kwargs or {}))
-            loans = {id(x.loan): x.loan for x in given}
-            for loan in {id(x.loan): x.loan for x, v in zip(given, before, strict=True) if x._version != v}.values():
-                loan.write()
-            return tree_map(lambda value: _shown(value, list(loans.values())), result)
+            for loan in loans:
+                loan.settle()
+            return _shown(result, loans)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[torch.Tensor]:
         return iter(self.unbind(0))
 
-    def __deepcopy__(self, memo: dict) -> torch.Tensor:
+    def __deepcopy__(self, memo: Any) -> torch.Tensor:
         return self.clone()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.clone().__reduce_ex__(protocol)
 
 
+def lend(read: Callable[[], torch.Tensor], write: Callable[[torch.Tensor], None]) -> torch.Tensor:
+    """What ``read()`` gives, a tensor of its own; every change of it goes through ``write``."""
+    loan = Loan(read, write)
+    return _lent(loan.matrix, loan)
+
+
+def _lent(tensor: torch.Tensor, loan: Loan) -> LentMatrix:
+    lent = tensor.as_subclass(LentMatrix)
+    lent.loan = loan
+    return lent
+
+
 def _shown(value: Any, loans: list[Loan]) -> Any:
+    """A result; views of what is lent are lent."""
+    if type(value) in (tuple, list):  # not torch.Size
+        return type(value)(_shown(part, loans) for part in value)
     if isinstance(value, np.ndarray):
-        value.flags.writeable = False  # numpy would not tell of a change
-        return value
-    owner = next((loan for loan in loans if loan.owns(value)), None)
-    return value if owner is None else _lent(value, owner)
+        value.flags.writeable = False  # a change in it could not be seen
+    if isinstance(value, torch.Tensor):
+        for loan in loans:
+            if loan.owns(value):
+                return _lent(value, loan)
+    return value

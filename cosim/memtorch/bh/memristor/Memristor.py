@@ -14,7 +14,7 @@ from cosim.devices.device import Device
 from cosim.devices.held import simulate_held
 from cosim.errors import SpecError
 
-__all__ = ["Compiled", "Memristor", "Physics", "plot_bipolar_switching_behaviour", "plot_hysteresis_loop"]
+__all__ = ["Compiled", "Memristor", "Physics", "checked_conductance", "plot_bipolar_switching_behaviour", "plot_hysteresis_loop"]
 
 READ_VOLTAGE = 0.1  # V, of the chord conductance
 
@@ -119,10 +119,7 @@ class Memristor(abc.ABC):
 
     def set_conductance(self, conductance: float) -> None:
         """Bring the device to ``conductance`` (S), or as near as it can get."""
-        value = float(conductance)
-        if not (math.isfinite(value) and value > 0):
-            raise SpecError(f"conductance is {value} S: it must be finite and above 0")
-        self.physics.set_conductance(value)
+        self.physics.set_conductance(checked_conductance(conductance))
 
     def current(self, voltage: float) -> float:
         """Current (A) at ``voltage`` (V); the state stays."""
@@ -166,6 +163,14 @@ class Memristor(abc.ABC):
         given = (voltage_signal_amplitude, voltage_signal_frequency)
         used = [own if value is None else value for value, own in zip(given, self.bipolar, strict=True)]
         return plot_bipolar_switching_behaviour(self, *used, log_scale=log_scale, return_result=return_result)
+
+
+def checked_conductance(conductance: float) -> float:
+    """``conductance`` (S), or SpecError: it must be finite and above 0."""
+    value = float(conductance)
+    if not (math.isfinite(value) and value > 0):
+        raise SpecError(f"conductance is {value} S: it must be finite and above 0")
+    return value
 
 
 def plot_hysteresis_loop(
