@@ -253,7 +253,8 @@ class Device:
             assert isinstance(distribution, torch.distributions.Distribution)
             uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
             try:
-                drawn[name] = distribution.icdf(uniform)
+                place = distribution.icdf(torch.tensor(0.5)).device  # where its own parameters lie
+                drawn[name] = distribution.icdf(uniform.to(place))
             except NotImplementedError as error:
                 raise SpecError(
                     f"parameter {name}: {type(distribution).__name__} has no inverse CDF, so it cannot be "
