@@ -7,6 +7,7 @@ float32: it does not hold currents or states.
 
 from __future__ import annotations
 
+import operator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "as_tensor",
     "check_finite",
     "check_positive",
+    "check_seed",
 ]
 
 Conductance: TypeAlias = torch.Tensor  # (*tiles, rows, columns) S
@@ -71,4 +73,19 @@ def check_positive(value: torch.Tensor, name: str, *, zero: bool = False) -> tor
         where = tuple(int(i) for i in bad.nonzero()[0])
         limit = "0 or more" if zero else "greater than 0"
         raise SpecError(f"{name}{list(where)} is {float(value[where])}: it must be {limit}")
+    return value
+
+
+def check_seed(seed: Any) -> int:
+    """Return ``seed``, or raise SpecError: whole numbers that every generator takes.
+
+    >>> check_seed(7)
+    7
+    """
+    try:
+        value = -1 if isinstance(seed, bool) else operator.index(seed)
+    except TypeError:
+        value = -1
+    if not 0 <= value < 2**63:
+        raise SpecError(f"seed is {seed!r}: it must be a whole number from 0 to 2**63 - 1")
     return value

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import torch
+import typer
 from matplotlib.figure import Figure
 from rich.progress import track
 from sklearn.datasets import load_digits
@@ -25,13 +26,13 @@ HARDWARE = {
     "adc": cosim.ADC(bits=8),
     "seed": 0,  # the same chip every time
 }
-EPOCHS = 4
 
 
-def digits() -> tuple[Digits, Digits]:
-    """Handwritten digits for training, and others to test with."""
+def digits(images: int) -> tuple[Digits, Digits]:
+    """Handwritten digits for training, ``images`` at most, and 540 others to test with."""
     pixels, target = load_digits(return_X_y=True)
     split = train_test_split(pixels / 16.0, target, test_size=540, random_state=0)
+    split[0], split[2] = split[0][:images], split[2][:images]
     train, test = (torch.as_tensor(part, dtype=torch.float32) for part in split[:2])
     return (train, torch.as_tensor(split[2])), (test, torch.as_tensor(split[3]))
 
@@ -83,23 +84,27 @@ def plot(curve: list[float], digital: float, converted: float) -> Figure:
     return figure
 
 
-def main(out: Path = Path("out/examples")) -> None:
+def main(epochs: int = 4, images: int = 1257, out: Path = Path("out/examples")) -> None:
+    """Train a digital network, put it on crossbars, and train it there for --epochs.
+
+    --images: digits to train with, up to 1257.
+    """
     generator = torch.Generator().manual_seed(0)
-    data, test = digits()
+    data, test = digits(images)
     network = new_network(generator)
     digital_curve, digital_step = train(network, data, test, epochs=30, rate=0.01, generator=generator)
 
     converted = cosim.convert(network, trainable=True, **HARDWARE).calibrate(data[0])
     before = accuracy(converted, test)
     converted.tune(data[0], per="column")
-    curve, step = train(converted, data, test, epochs=EPOCHS, rate=3e-3, generator=generator)
+    curve, step = train(converted, data, test, epochs=epochs, rate=3e-3, generator=generator)
 
     network.load_state_dict(converted.digital_state_dict())  # what the chip is to be programmed with
     rows = (
         ("digital network", digital_curve[-1]),
         ("converted", before),
         ("converted and tuned", curve[0]),
-        (f"trained for {EPOCHS} epochs on top", curve[-1]),
+        (f"trained for {epochs} epochs on top", curve[-1]),
     )
     print(f"accuracy on {len(test[0])} digits that no step has seen, all on the same chip")
     for name, value in rows:
@@ -110,4 +115,4 @@ def main(out: Path = Path("out/examples")) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(ROOT.glob("examples/*.py"))
 SMALL: dict[str, dict[str, Any]] = {
     "device_sweeps": {"images": 60, "seeds": 2, "coarse": 4},
+    "hardware_aware_training": {"epochs": 1, "images": 640},
     "memtorch_tutorial": {"epochs": 2},
     "seizure_detection": {"rows": 800, "seeds": 1},
     "tutorial": {"epochs": 6},
@@ -47,7 +48,7 @@ def numbers(pattern: str, text: str) -> list[float]:
     return found
 
 
-OWN_TESTS = {"device_sweeps", "memtorch_tutorial", "seizure_detection", "tutorial"}
+OWN_TESTS = {"device_sweeps", "hardware_aware_training", "memtorch_tutorial", "seizure_detection", "tutorial"}
 
 
 @pytest.mark.parametrize("name", [s.stem for s in SCRIPTS if s.stem not in OWN_TESTS])
@@ -61,6 +62,15 @@ def test_tutorial_loses_little_by_tuned_tiles(capsys: pytest.CaptureFixture[str]
     assert digital > 90
     assert tuned[0] > digital - 3
     assert Path("out/examples/tutorial_loops.png").stat().st_size > 10_000
+
+
+def test_hardware_aware_training_wins_accuracy_back(capsys: pytest.CaptureFixture[str]):
+    text = run("hardware_aware_training", capsys)
+    digital, converted, tuned, trained = numbers(r"(?m)^[a-z].* ([\d.]+)%$", text)
+    assert digital > 90
+    assert tuned < digital - 10
+    assert trained > tuned > converted
+    assert Path("out/examples/hardware_aware_training.png").stat().st_size > 10_000
 
 
 def test_memtorch_tutorial_walks_every_non_ideality(capsys: pytest.CaptureFixture[str]):

@@ -47,8 +47,8 @@ memtorch.bh.memristor.Memristor memtorch.bh.memristor.LinearIonDrift memtorch.bh
 memtorch.bh.memristor.Data_Driven memtorch.bh.memristor.Data_Driven2021 memtorch.bh.memristor.Stanford_PKU
 memtorch.bh.memristor.window.Biolek memtorch.bh.memristor.window.Jogelkar
 memtorch.bh.memristor.window.Prodromakis memtorch.bh.memristor.window memtorch.bh.memristor
-memtorch.bh.crossbar.cells memtorch.bh.crossbar.lent memtorch.bh.crossbar.Tile memtorch.bh.crossbar.Passive
-memtorch.bh.crossbar.Crossbar memtorch.bh.crossbar.Program memtorch.bh.crossbar
+memtorch.bh.crossbar.cells memtorch.bh.crossbar.lent memtorch.bh.crossbar.Tile
+memtorch.bh.crossbar.Passive memtorch.bh.crossbar.Crossbar memtorch.bh.crossbar.Program memtorch.bh.crossbar
 memtorch.map.Input memtorch.map.Parameter memtorch.map.Module memtorch.map
 memtorch.mn.layer memtorch.mn.Linear memtorch.mn.convolution memtorch.mn.Conv1d memtorch.mn.Conv2d
 memtorch.mn.Conv3d memtorch.mn.recurrent memtorch.mn.RNN memtorch.mn.LSTM memtorch.mn.GRU

@@ -133,3 +133,17 @@ ADC_20_BIT = 1e-4
 # relative, of the largest current: an error beyond it is marked by the linear engine's check, or else
 # missed once in a million times (limit 1e-10, one random vector)
 CHECKED = 1e-8
+# relative, of the largest output: two steps of training at a rate of 0.05 are seen
+TRAINED_ACTS = 1e-3
+# percentage points of accuracy: what tuning at least leaves of the loss by wires of 20 ohm beside 1 kohm
+LEFT_BY_TUNING = 10.0
+# share of that loss that 30 steps of training win back
+WON_BACK = 0.5
+# relative: an error of the linear engine that is no rounding, so that a comparison with it says something
+LINEAR_ERROR_SEEN = 1e-3
+# share of intervals of 95 % that hold the true value: 60 seeds and two layers, three standard errors
+# below; 400 draws of a skew distribution, where the interval is approximate
+COVERS_60 = 0.9
+COVERS_400 = (0.91, 0.99)
+# the least coverage of Wilson's 95 % interval at n = 40, which swings with p (exact sum over the binomial)
+WILSON_COVERS = 0.92

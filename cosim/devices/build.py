@@ -126,7 +126,10 @@ def _processor(compiler_path: str) -> str:
     """What the compiler makes of -march=native here, so that machines may share a cache; "" if nothing."""
     command = [compiler_path, "-march=native", "-###", "-E", "-x", "c", os.devnull]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        # in one folder always: clang tells where it runs
+        done = subprocess.run(
+            command, cwd="/", capture_output=True, text=True, timeout=30, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ToolFailed(f"the C compiler {compiler_path} does not answer -###: {error}") from error
     return done.stderr if done.returncode == 0 else ""

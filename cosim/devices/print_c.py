@@ -167,9 +167,10 @@ class _Printer:
             out.line(f"bool collapsed[{max(1, len(ir.collapsible))}];")
 
     def fields(self, parameters: list[Parameter]) -> None:
+        # never the bare name: in C it may be a keyword, a macro, or another field
         for parameter in parameters:
             check_identifier(parameter.name, "parameter")
-            self.out.line(f"{_C_TYPES[parameter.type]} {parameter.name};")
+            self.out.line(f"{_C_TYPES[parameter.type]} set_{parameter.name};")
             self.out.line(f"bool given_{parameter.name};")
 
     def helpers(self) -> None:
@@ -199,7 +200,7 @@ class _Printer:
             out.line("(void)self; (void)shared;")
             with out.block("switch (id) {", "}"):
                 rows = [("self", "mfactor", "mfactor_given")]
-                rows += [(self.owner(p), p.name, f"given_{p.name}") for p in self.ordered]
+                rows += [(self.owner(p), f"set_{p.name}", f"given_{p.name}") for p in self.ordered]
                 for k, (owner, name, given) in enumerate(rows):
                     out.line(f"case {k}: if (flags & ACCESS_FLAG_SET) {owner}->{given} = true;")
                     out.line(f"  return &{owner}->{name};")
@@ -228,7 +229,7 @@ class _Printer:
             for parameter, value in zip(self.ir.parameters, self.ir.resolved, strict=True):
                 out.line(f"self->value_{parameter.name} = {value};")
                 if parameter in self.instance:
-                    out.line(f"self->{parameter.name} = {value};")
+                    out.line(f"self->set_{parameter.name} = {value};")
             for k, value in enumerate(self.ir.cache):
                 out.line(f"self->cache_{k} = {value};")
             out.line("if (failed) result->flags |= EVAL_RET_FLAG_FATAL;")
@@ -236,7 +237,7 @@ class _Printer:
     def setup_input(self, source: Input) -> str:
         if source.kind in ("parameter", "given"):
             parameter = self.ir.parameter(source.name)
-            prefix = "given_" if source.kind == "given" else ""
+            prefix = "given_" if source.kind == "given" else "set_"
             return f"{self.owner(parameter)}->{prefix}{source.name}"
         return {"temperature": "temperature", "mfactor": "self->mfactor"}[source.kind]
 

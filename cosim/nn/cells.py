@@ -45,8 +45,10 @@ class Cells:
     @property
     def actual(self) -> Conductance:
         """What each cell conducts: inside its own reach, and at a bound where it is stuck."""
-        # not minimum and maximum: they halve the gradient of a cell that is at its bound
-        found = self.conductance.clamp(self.low, self.high)
+        found = self.conductance
+        if bool(((found < self.low) | (found > self.high)).any()):  # else no copy
+            # not minimum and maximum: they halve the gradient of a cell that is at its bound
+            found = found.clamp(self.low, self.high)
         if self.stuck is None:
             return found
         found = torch.where(self.stuck == STUCK_LOW, self.low, found)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
+from cosim.arrays import check_seed
 from cosim.errors import SpecError
 from cosim.nn.converters import ADC, DAC
 from cosim.nn.effects import Effect
@@ -87,11 +89,12 @@ def convert(
 
 
 def _put_on(hardware: Hardware, model: nn.Module, choice: _Choice, seed: int) -> ConvertedModel:
+    _check_whole(model)
     if hardware.trainable:
         _check_trainable(model, choice)
     reports: list[LayerReport] = []
     with torch.no_grad():
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(check_seed(seed))
         converted = _converted(copy.deepcopy(model), "", choice, hardware, generator, reports, {})
     _leave_fast_paths(converted)
     report = ConversionReport(
@@ -181,6 +184,22 @@ def _converted(
 
 def _learns(module: nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _check_whole(model: nn.Module) -> None:
+    """SpecError for weights that do not exist yet, or that no copy can be made of."""
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise SpecError(f"{name} has no shape yet: call the network once with a batch, then convert it")
+    for name, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if isinstance(value, torch.Tensor) and value.grad_fn is not None:
+                path = f"{name}.{attribute}" if name else attribute
+                raise SpecError(
+                    f"{path} is computed from other tensors and cannot be copied: end pruning with "
+                    "torch.nn.utils.prune.remove, the old weight_norm with remove_weight_norm, and detach() "
+                    "what the network keeps for itself"
+                )
 
 
 def _check_trainable(model: nn.Module, choice: _Choice) -> None:

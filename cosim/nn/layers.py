@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import torch
@@ -18,6 +17,7 @@ __all__ = ["Conv", "Linear", "register_bias"]
 
 DigitalState: TypeAlias = dict[str, torch.Tensor | None]
 
+_PATCHES = 1 << 20  # bytes of patches at a time that are never too many
 _CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
 
@@ -144,17 +144,12 @@ class Conv(nn.Module):
         for axis in range(self.axes):
             span = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
             windows = windows.unfold(2 + axis, span, self.stride[axis])[..., :: self.dilation[axis]]
+        room = min(self.matmul.hardware.memory // 4, max(_PATCHES, batch.nbytes))
         parts = [
-            torch.cat([self._rows(part) for part in self._slices(sample, 2)], 2)
-            for sample in self._slices(windows, 0)
+            torch.cat([self._rows(part) for part in _slices(sample, 2, room)], 2)
+            for sample in _slices(windows, 0, room)
         ]
         return torch.cat(parts)
-
-    def _slices(self, windows: torch.Tensor, axis: int) -> Iterator[torch.Tensor]:
-        """Pieces along ``axis`` whose patches fit in memory, at least one long."""
-        size = windows.shape[axis]
-        each = math.prod(windows.shape) // max(size, 1) * windows.element_size()
-        yield from windows.split(max(1, self.matmul.hardware.memory // max(1, 4 * each)), axis)
 
     def _rows(self, windows: torch.Tensor) -> torch.Tensor:
         """Windows ``(batch, channels, *space, *kernel)`` to outputs ``(batch, channels, *space)``."""
@@ -172,6 +167,13 @@ class Conv(nn.Module):
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
             f"padding={self.padding!r}, dilation={self.dilation}, groups={self.groups}"
         )
+
+
+def _slices(windows: torch.Tensor, axis: int, room: int) -> tuple[torch.Tensor, ...]:
+    """Pieces along ``axis`` whose patches fit in ``room`` bytes, at least one long."""
+    size = windows.shape[axis]
+    each = math.prod(windows.shape) // max(size, 1) * windows.element_size()
+    return windows.split(max(1, room // max(1, each)), axis)
 
 
 def register_bias(module: nn.Module, name: str, bias: torch.Tensor | None, hardware: Hardware) -> None:

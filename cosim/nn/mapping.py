@@ -120,8 +120,8 @@ class DoubleColumn(Scheme):
         high = self._limit(weight)
         low = torch.zeros_like(high) if self.p_l is None else high * (g_min / g_max)
         scale = (g_max - g_min) / (high - low)
-        parts = _pair(weight).clamp(low, high)
-        return Mapped(conductance=_columns(g_min + (parts - low) * scale, g_max), scale=scale, offset=0.0)
+        cells = _pair(weight).clamp_(low, high).sub_(low).mul_(scale)
+        return Mapped(conductance=_columns(cells, g_min, g_max), scale=scale, offset=0.0)
 
 
 @final
@@ -149,8 +149,9 @@ class SingleColumn(Scheme):
         high = self._limit(weight)
         scale = (g_max - g_min) / (2 * high)
         middle = 0.5 * (g_min + g_max)
-        cells = (middle + weight.clamp(-high, high) * scale).clamp(g_min, g_max)
-        return Mapped(conductance=cells.transpose(-1, -2), scale=scale, offset=middle)
+        cells = weight.mT.clone(memory_format=torch.contiguous_format)
+        cells = cells.clamp_(-high, high).mul_(scale).add_(middle).clamp_(g_min, g_max)
+        return Mapped(conductance=cells, scale=scale, offset=middle)
 
 
 @final
@@ -190,26 +191,30 @@ class BitSlicing(Scheme):
         weight = _checked(weight, g_min, g_max)
         high = self._limit(weight)
         largest, base = 2 ** (self.bits - 1) - 1, 2**self.slice_bits
-        exact = _pair(weight).clamp(max=high) * (largest / high)  # (*groups, outputs, inputs, 2)
+        exact = _pair(weight).clamp_(max=high).mul_(largest / high)  # (*groups, inputs, outputs, 2)
         integer = exact.detach().round()
         # every digit moves by its share of the step
         share = exact / sum(self.significance)
-        digits = [straight_through(share, (integer / s).floor() % base) for s in self.significance]
-        cells = torch.stack(digits, -2).flatten(-2)  # (*groups, outputs, inputs, K)
+        cells = exact.new_empty(*exact.shape[:-1], len(self.significance), 2)
+        for k, s in enumerate(self.significance):
+            cells[..., k, :] = straight_through(share, (integer / s).floor_().remainder_(base))
         step = (g_max - g_min) / (base - 1)
-        return Mapped(
-            conductance=_columns(g_min + cells * step, g_max), scale=step * largest / high, offset=0.0
-        )
+        conductance = _columns(cells.flatten(-2).mul_(step), g_min, g_max)
+        return Mapped(conductance=conductance, scale=step * largest / high, offset=0.0)
 
 
 def _pair(weight: torch.Tensor) -> torch.Tensor:
-    """Positive and negative part on a last axis of 2; at 0 the gradient of their difference is 1."""
-    return 0.5 * (torch.stack([weight, -weight], -1) + weight.abs().unsqueeze(-1))
+    """Positive and negative part, ``(*groups, inputs, outputs, 2)``; a new tensor, to be changed in place.
+
+    At 0 the gradient of their difference is 1.
+    """
+    weight = weight.mT
+    return torch.stack([weight, -weight], -1).add_(weight.abs().unsqueeze(-1)).mul_(0.5)
 
 
-def _columns(cells: torch.Tensor, g_max: float) -> Conductance:
-    """``(*groups, outputs, inputs, K)`` to ``(*groups, inputs, outputs * K)``, rounding kept in range."""
-    return cells.transpose(-3, -2).flatten(-2).clamp(max=g_max)
+def _columns(cells: torch.Tensor, g_min: float, g_max: float) -> Conductance:
+    """S above g_min ``(*groups, inputs, outputs, K)`` to cells ``(*groups, inputs, outputs * K)``, in place."""
+    return cells.flatten(-2).add_(g_min).clamp_(max=g_max)  # rounding kept in range
 
 
 def _checked(weight: torch.Tensor, g_min: float, g_max: float) -> torch.Tensor:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias, final
 
 import torch
 
-from cosim.arrays import Array, check_finite
+from cosim.arrays import Array, check_finite, check_seed
 from cosim.crossbar import Tile
 from cosim.engines import find_engine
 from cosim.errors import SolveError, SpecError
 from cosim.nn.cell_matrix import READS, CellMatrix
 from cosim.nn.cells import conductance_range
-from cosim.nn.converters import DAC
+from cosim.nn.converters import ADC, DAC
 from cosim.nn.hardware import Hardware
 from cosim.nn.ranges import calibrated_range
 from cosim.nn.recording import Recorder
@@ -25,6 +25,8 @@ __all__ = ["CrossbarMatmul"]
 
 _MATRIX_ENGINES = ("ideal", "linear")
 _CALIBRATION_ROWS = 256
+
+_Part: TypeAlias = tuple[slice, slice, torch.Tensor]  # groups, rows, what these have per column
 
 
 @final
@@ -90,10 +92,9 @@ class CrossbarMatmul(CellMatrix):
         self._noisy = bool(self.read_noise > 0)
         transfer = None
         if self.folded:
-            transfer = self._fold(self._transfer())
+            transfer = self._fold()
         elif self.engine in _MATRIX_ENGINES:
-            columns = self._transfer()
-            transfer = self._blocks(self.hardware.scheme.difference(columns) if self._paired else columns)
+            transfer = self._blocks(self._parts(), subtracted=self._paired)
         self.register_buffer("transfer", transfer, persistent=False)
 
     @property
@@ -108,22 +109,23 @@ class CrossbarMatmul(CellMatrix):
         first = adc is not None and adc.at == "difference" and not self._noisy
         return first and self.engine in _MATRIX_ENGINES
 
-    def _transfer(self) -> torch.Tensor:
-        """Currents per volt of every column, ``(groups, rows, columns)`` S."""
-        wires = self._wires
-        if self.engine == "ideal" or wires.ideal:
-            return self.conductance
-        tiling, fill = self.tiling, self.hardware.conductances[0]
-        found = torch.empty_like(self.conductance)
+    def _parts(self) -> Iterator[_Part]:
+        """Currents per volt of some rows of some groups, with these: ``(groups, rows, columns)`` S."""
+        tiling, fill, wires = self.tiling, self.hardware.conductances[0], self._wires
+        ideal = self.engine == "ideal" or wires.ideal
+        if ideal and self.conductance.requires_grad:  # many pieces cost the backward pass time
+            yield from self._whole(self.conductance)
+            return
         # some groups and one row of tiles at a time: the padded tiles are larger than the matrix
         chunk = max(1, self.hardware.memory // (8 * tiling.height * tiling.width * tiling.across * 8))
         for top in range(0, tiling.rows, tiling.height):
             rows = slice(top, min(top + tiling.height, tiling.rows))
             for first in range(0, tiling.groups, chunk):
                 groups = slice(first, first + chunk)
-                solved = self._effective(tiling.cut(self.conductance[groups, rows], fill))
-                found[groups, rows] = tiling.join(solved)[:, 0, : rows.stop - top]
-        return found
+                part = self.conductance[groups, rows]
+                if not ideal:
+                    part = tiling.join(self._effective(tiling.cut(part, fill)))[:, 0, : part.shape[1]]
+                yield groups, rows, part
 
     def _effective(self, tiles: torch.Tensor) -> torch.Tensor:
         """G_eff in the precision of the weights; in float64 where that is not enough."""
@@ -141,14 +143,26 @@ class CrossbarMatmul(CellMatrix):
         assert self.hardware.wires is not None
         return self.hardware.wires
 
-    def _fold(self, transfer: torch.Tensor) -> torch.Tensor:
-        scheme = self.hardware.scheme
-        outputs = scheme.combine(scheme.difference(transfer)) - self.zero
-        return (outputs / self.scale).transpose(-1, -2).contiguous()
+    def _whole(self, cells: torch.Tensor) -> list[_Part]:
+        """All cells ``(groups, rows, columns)`` as one part."""
+        return [(slice(None), slice(0, self.tiling.rows), cells)]
 
-    def _blocks(self, transfer: torch.Tensor) -> torch.Tensor:
-        """``(groups, rows, columns)`` as ``(groups, R, height, columns)``."""
-        return self.tiling.split_rows(transfer.transpose(-1, -2)).transpose(-1, -2).contiguous()
+    def _fold(self) -> torch.Tensor:
+        """``(groups, outputs, inputs)``: everything up to the output."""
+        scheme, found = self.hardware.scheme, torch.empty_like(self.weight)
+        for groups, rows, part in self._parts():
+            outputs = scheme.combine(scheme.difference(part)) - self.zero
+            found[groups, :, rows] = (outputs / self.scale).mT
+        return found
+
+    def _blocks(self, parts: Iterable[_Part], *, subtracted: bool = False) -> torch.Tensor:
+        """What columns have, or pairs subtracted, as ``(groups, R, height, columns)``."""
+        tiling, scheme = self.tiling, self.hardware.scheme
+        width = tiling.columns // 2 if subtracted and scheme.paired else tiling.columns
+        found = self.conductance.new_zeros(tiling.groups, tiling.padded_rows, width)
+        for groups, rows, part in parts:
+            found[groups, rows] = scheme.difference(part) if subtracted else part
+        return found.unflatten(1, (tiling.down, -1))
 
     def tile(self) -> Tile:
         """All tiles as one ``cosim.Tile`` ``(groups, R, C, height, width)``, for any solver."""
@@ -285,7 +299,7 @@ class CrossbarMatmul(CellMatrix):
         return self.tiling.join(solution.currents).to(volts)
 
     def _noise(self, volts: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        variance = volts.square() @ self._blocks(self.conductance).square()
+        variance = volts.square() @ self._blocks(self._whole(self.conductance.square()))
         drawn = torch.randn(variance.shape, generator=generator, device=variance.device, dtype=variance.dtype)
         some = variance > 0  # the gradient of a root of 0 is not finite
         return self.read_noise * some * torch.where(some, variance, 1.0).sqrt() * drawn
@@ -336,11 +350,11 @@ class CrossbarMatmul(CellMatrix):
 
     def random_inputs(self, count: int, *, seed: int) -> torch.Tensor:
         """Inputs ``(groups, count, inputs)``, uniform within full scale."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(check_seed(seed))
         shape = (self.tiling.groups, count, self.tiling.rows)
         drawn = torch.rand(shape, generator=generator, dtype=torch.float64).to(self.scale)
         low = -1.0 if self._dac.signed else 0.0
-        return (low + (1 - low) * drawn) * self.full_scale
+        return drawn.mul_(1 - low).add_(low).mul_(self.full_scale)
 
     @torch.no_grad()
     def calibrate(self, inputs: torch.Tensor, largest: torch.Tensor) -> None:
@@ -356,15 +370,26 @@ class CrossbarMatmul(CellMatrix):
             self.full_scale = largest.to(self.scale)
         adc = self.hardware.adc
         if adc is not None and adc.range is None:
-            transfer = self._blocks(self._transfer()) if self.transfer is None else self.transfer
-            values, width = self.volts(inputs) @ transfer, self.tiling.used
-            if adc.at == "difference" and self.hardware.scheme.paired:
-                values = values if self._paired else self.hardware.scheme.difference(values)
-                width //= 2
-            low, high = calibrated_range(adc, values, width)
+            low, high = self._calibrated(adc, self.volts(inputs))
             self.register_buffer("adc_low", low)
             self.register_buffer("adc_high", high)
         self._reset_tuning()
+
+    def _calibrated(self, adc: ADC, volts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ranges for ``volts (groups, R, n, height)``; R is 1 at a time where it can be, to save memory."""
+        scheme, width, subtracted = self.hardware.scheme, self.tiling.used, self._paired
+        transfer = self._blocks(self._parts()) if self.transfer is None else self.transfer
+        differ = adc.at == "difference" and scheme.paired
+
+        def found(part: torch.Tensor, blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            values = part @ blocks
+            values = scheme.difference(values) if differ and not subtracted else values
+            return calibrated_range(adc, values, width // 2 if differ else width)
+
+        step = self.tiling.down if adc.per == "layer" else 1
+        ranges = [found(*pair) for pair in zip(volts.split(step, 1), transfer.split(step, 1), strict=True)]
+        low, high = (torch.cat(end, 1) for end in zip(*ranges, strict=True))
+        return low, high
 
     @torch.no_grad()
     def tune(self, inputs: torch.Tensor, *, per: str, test_fraction: float, seed: int) -> Fit:

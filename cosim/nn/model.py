@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cosim.arrays import check_seed
 from cosim.engines import find_engine
 from cosim.errors import SpecError
 from cosim.nn.effects import Effect
@@ -124,8 +125,8 @@ class TuneReport:
 class ConvertedModel(nn.Module):
     """What ``cosim.convert`` returns: ``model`` with crossbar layers, and what can be done with them.
 
-    Attributes of the network (``converted.fc1``) are found as before. ``state_dict`` holds tensors
-    only; the whole object can be pickled, copied and moved between devices.
+    Attributes and parts of the network (``converted.fc1``, ``converted[0]``) are found as before.
+    ``state_dict`` holds tensors only; the whole object can be pickled, copied and moved between devices.
     """
 
     def __init__(self, model: nn.Module, report: ConversionReport) -> None:
@@ -141,6 +142,22 @@ class ConvertedModel(nn.Module):
             if name == "model":  # not there yet: while unpickling
                 raise
             return getattr(super().__getattr__("model"), name)
+
+    def __getitem__(self, key: Any) -> Any:
+        """A part of a Sequential, ModuleList or ModuleDict; ``len`` and ``iter`` are theirs as well."""
+        network: Any = self.model
+        return network[key]
+
+    def __len__(self) -> int:
+        network: Any = self.model
+        return len(network)
+
+    def __iter__(self) -> Iterator[Any]:
+        network: Any = self.model
+        return iter(network)
+
+    def __bool__(self) -> bool:
+        return True  # most networks have no length
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As the digital network. In training each call draws what is random about the cells anew."""
@@ -199,7 +216,7 @@ class ConvertedModel(nn.Module):
         """Further non-idealities, in this order, on top of what the cells have; returns self."""
         if not all(isinstance(effect, Effect) for effect in effects):
             raise SpecError(f"effects is {effects!r}: it must be a sequence of cosim.nn.effects")
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(check_seed(seed))
         for product in self.products.values():
             product.add_effects(effects, generator=generator)
         return self

@@ -55,6 +55,11 @@ class Tiling:
         return math.ceil(self.rows / self.height)
 
     @property
+    def padded_rows(self) -> int:
+        """Rows of all tiles down; one tile is not padded."""
+        return self.rows if self.down == 1 else self.down * self.height
+
+    @property
     def across(self) -> int:
         return math.ceil(self.columns / self.used)
 
@@ -88,5 +93,6 @@ class Tiling:
         """``(groups, n, rows)`` as ``(groups, R, n, height)``, padded with 0; one tile is not padded."""
         if self.down == 1:
             return values[:, None]
-        values = pad(values, (0, self.down * self.height - self.rows))
+        if self.padded_rows != self.rows:
+            values = pad(values, (0, self.padded_rows - self.rows))
         return values.unflatten(-1, (self.down, self.height)).transpose(1, 2)

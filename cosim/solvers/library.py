@@ -101,6 +101,7 @@ def spread(field: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     """A value for all cells, or one that broadcasts with ``(tiles, rows, batch, columns)``, for each cell."""
     if field.ndim < 4:
         field = field.reshape(1, 1, 1, 1)
+    field = field.double()  # C reads what lies there: a parameter may be float32 beside float64 states
     return field.expand(field.shape[0], shape[0], field.shape[2], shape[1])
 
 

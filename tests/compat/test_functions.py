@@ -184,6 +184,22 @@ def test_tile_products():
         tile_matmul(*cut, ADC_resolution=4)
 
 
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (((2, 3), (3,), (3,)), r"V_WL has shape \(3,\): give \(2,\) or \(batch, 2\)"),
+        (((2, 3), (1, 1, 2), (3,)), r"V_WL has shape \(1, 1, 2\): give"),
+        (((2, 3), (2,), (2,)), r"V_BL has shape \(2,\): give \(3,\)"),
+        (((2, 3), (2,), (0,)), r"V_BL has shape \(0,\): give \(3,\)"),
+        (((2, 3, 1), (2,), (3,)), r"conductance_matrix has shape \(2, 3, 1\): give \(rows, columns\)"),
+        (((0, 3), (0,), (3,)), r"conductance_matrix has shape \(0, 3\): give"),
+    ],
+)
+def test_passive_shapes_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], ...], message: str):
+    with pytest.raises(SpecError, match=message):
+        crossbar.solve_passive(*map(torch.ones, shapes), 1.0, 1.0)
+
+
 def test_passive_currents_equal_a_nodal_analysis():
     g, v = array("pas_5x3_G"), array("pas_5x3_V")
     solve = crossbar.solve_passive

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
+import math
+import pickle
 import subprocess
 import sys
 
@@ -172,6 +174,85 @@ def test_the_conductance_matrix_can_be_assigned(tile_shape):
     assert np.corrcoef((x @ weight).flatten(), (layer(x) - layer.bias).flatten().detach())[0, 1] > 0.99999
     with pytest.raises(SpecError, match=r"conductance_matrix of shape \(2, 2\) does not fit"):
         layer.crossbars[0].conductance_matrix = torch.ones(2, 2)
+
+
+CHANGES = {
+    "entry": lambda g: g.__setitem__((0, 1), 1 / 300),
+    "row": lambda g: g[2].fill_(1 / 300),
+    "rows": lambda g: [row.mul_(0.5) for row in g],
+    "whole": lambda g: g.mul_(0.5),
+    "data": lambda g: g.data.t().mul_(0.5),
+    "mask": lambda g: g.masked_fill_(g > 1 / 800, 1 / 300),
+    "out": lambda g: torch.mul(g, 0.5, out=g),
+    "initialised": lambda g: nn.init.constant_(g, 1 / 300),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("own", [False, True])
+def test_the_conductance_matrix_can_be_written_in_place(change, own: bool):
+    layer = patch(nn.Linear(10, 6, bias=False))
+    crossbar = memtorch.bh.Crossbar(VTEAM, PARAMS, (10, 6)) if own else layer.crossbars[0]
+    wanted = crossbar.store.read()
+    change(wanted)
+    change(crossbar.conductance_matrix)
+    torch.testing.assert_close(crossbar.store.read(), wanted.clamp(1 / 1600, 1 / 100))
+    if not own:
+        g = [crossbar.store.read() for crossbar in layer.crossbars]
+        x = torch.rand(3, 10)
+        torch.testing.assert_close(layer(x), x @ (g[0] - g[1]) / layer.matmul.scale)
+
+
+def test_tiles_are_written_in_place_and_two_who_write_do_not_undo_each_other():
+    crossbar = memtorch.bh.Crossbar(VTEAM, PARAMS, (10, 6), (4, 4))
+    one, two = crossbar.conductance_matrix, crossbar.conductance_matrix
+    one[5, 0, 1] = 1 / 200  # the third row of tiles, its second column
+    two[0, 1, 2] = 1 / 300
+    one[0, 0, 0] = 1.0  # beyond what a cell can have
+    assert [1 / float(crossbar.store.read()[at]) for at in ((8, 5), (1, 2), (0, 0))] == pytest.approx(
+        [200, 300, 100]
+    )
+    assert float(one[0, 0, 0]) == pytest.approx(1 / 100)
+    assert float(one[0, 1, 2]) == pytest.approx(1 / 300)
+
+
+def test_what_comes_from_the_conductance_matrix_is_plain():
+    matrix = memtorch.bh.Crossbar(VTEAM, PARAMS, (2, 3)).conductance_matrix
+    others = [2 * matrix, matrix.clone(), copy.deepcopy(matrix), pickle.loads(pickle.dumps(matrix))]
+    others.append(matrix.to_sparse())
+    assert {type(tensor) for tensor in others} == {torch.Tensor}
+    with pytest.raises(ValueError, match="read-only"):
+        matrix.numpy()[0, 0] = 1.0
+
+
+@pytest.mark.parametrize("tile_shape", [None, (4, 4)])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -0.5])
+def test_impossible_conductances_are_refused_and_nothing_is_written(bad: float, tile_shape):
+    crossbar = patch(nn.Linear(3, 2), tile_shape=tile_shape).crossbars[0]
+    before, matrix = crossbar.store.read(), crossbar.conductance_matrix
+    place = (0, 1, 1) if tile_shape else (1, 1)
+    wrong = matrix.clone()
+    wrong[place] = bad
+    message = rf"conductance_matrix\[{', '.join(map(str, place))}\] is {bad}"
+    with pytest.raises(SpecError, match=message):
+        crossbar.conductance_matrix = wrong
+    with pytest.raises(SpecError, match=message):
+        matrix[place] = bad
+    with pytest.raises(SpecError, match=f"conductance is {bad} S: it must be finite and above 0"):
+        crossbar.devices[1, 1].g = bad
+    assert torch.equal(crossbar.store.read(), before)
+    assert bool((matrix >= 0).all())
+
+
+def test_devices_can_be_set_and_nothing_else_assigned():
+    crossbar = patch(nn.Linear(3, 2)).crossbars[0]
+    device = crossbar.devices[0, 0]
+    device.g = 1 / 250
+    assert float(crossbar.conductance_matrix[0, 0]) == pytest.approx(1 / 250)
+    for name in ("r_on", "r_off", "time_series_resolution", "x"):
+        with pytest.raises(SpecError, match=f"{name} of a device in a crossbar cannot be assigned: set g"):
+            setattr(device, name, 5)
+    assert device.r_on == pytest.approx(100)
 
 
 def test_a_mapping_routine_of_the_user(network: Net):
@@ -406,6 +487,12 @@ def test_naive_tune_returns_the_line(network: Net):
     ("options", "message"),
     [
         ({"memristor_model_params": {"r_onn": 1}}, "VTEAM has no argument 'r_onn'; it has: time_series"),
+        (
+            {"memristor_model_params": {"r_on": 1e5, "r_off": 1e3}},
+            r"r_on is 100000.0 ohm and r_off is 1000.0 ohm: r_off must be above r_on",
+        ),
+        ({"memristor_model_params": {"r_on": 2e3}}, "r_on is 2000.0 ohm and r_off is 1000 ohm: r_off must"),
+        ({"max_input_voltage": 0}, "DAC.v_max is 0: it must be finite and above 0"),
         ({"memristor_model_params": {"as_memtorch": True}}, "as_memtorch=True is for single devices"),
         ({"ADC_resolution": 8}, "quant_method=None: give both for an ADC"),
         ({"ADC_resolution": 8, "quant_method": "cubic"}, "ADC.method is 'cubic'"),
@@ -419,6 +506,13 @@ def test_bad_options_are_refused(network: Net, options: dict, message: str):
         patch(network, **options)
     with pytest.raises(SpecError, match="has no memristive layer; choose from Linear, Conv1d"):
         patch_model(network, VTEAM, PARAMS, [nn.Embedding])
+
+
+def test_no_parameters_are_the_defaults():
+    own = patch(nn.Linear(3, 2), memristor_model_params=None).crossbars[0].devices[0, 0]
+    alone = memtorch.bh.Crossbar(VTEAM, None, (1, 1)).devices[0, 0]
+    for device in (own, alone):
+        assert (device.r_on, device.r_off) == pytest.approx((50, 1000))
 
 
 def test_imports_of_memtorch_code_find_these_modules():

@@ -364,6 +364,25 @@ def test_parameters_that_spice_reads_in_its_own_way_are_refused(name: str, kind:
         Device(path).osdi()
 
 
+@pytest.mark.parametrize("kind", ["", '(* type = "instance" *) '])
+@pytest.mark.parametrize("name", ["node", "double", "NONE", "mfactor", "given_r", "lambda"])
+def test_names_that_c_or_the_printer_use_are_free(name: str, kind: str, tmp_path: Path) -> None:
+    """A parameter, and a node that is called the same in another file."""
+    head = '`include "disciplines.vams"\nmodule free(p, n); inout p, n; electrical p, n'
+    one, two = tmp_path / "parameter.va", tmp_path / "node.va"
+    one.write_text(
+        f"{head};\n{kind}parameter real {name} = 1e-3;\nanalog I(p, n) <+ {name} * V(p, n);\nendmodule"
+    )
+    two.write_text(
+        f"{head}, {name};\n{kind}parameter real r = 1.0;\n"
+        f"analog begin I(p, {name}) <+ r * V(p, {name}); I({name}, n) <+ r * V({name}, n); end\nendmodule"
+    )
+    for device, conductance in ((cosim.Device(one, **{name: 2e-3}), 2e-3), (cosim.Device(two, r=4e-3), 2e-3)):
+        for engine in ("torch", "ngspice"):
+            trace = device.simulate([0.0, 1.0, 1.0], 1e-6, engine=engine)
+            assert trace.current.tolist() == pytest.approx([0.0, conductance, conductance], rel=CLOSED_FORM)
+
+
 def test_two_modules_in_a_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "pair.va"
     module = "module {}(p, n); inout p, n; electrical p, n; analog I(p, n) <+ 1e-3 * V(p, n); endmodule\n"

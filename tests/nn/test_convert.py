@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import cosim
 from cosim.errors import SpecError
@@ -57,6 +59,16 @@ def images(count: int = 5) -> torch.Tensor:
 
 def converted(**options: Any) -> ConvertedModel:
     return cosim.convert(network(), device=DEVICE, **{"tile_shape": (16, 16), **options})
+
+
+def of(model: nn.Module) -> ConvertedModel:
+    return cosim.convert(model, device=DEVICE)
+
+
+def normed(layer: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, but old networks have it
+        return nn.utils.weight_norm(layer)
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -349,6 +361,27 @@ def test_accuracy_with_everything_at_once(scheme: Any):
     assert report.layers[0].r2 > DECISIONS_KEPT
 
 
+def test_parts_of_the_network_are_found():
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    mnn = of(model)
+    assert len(mnn) == 3
+    assert list(mnn) == list(mnn.model)
+    assert isinstance(mnn[0], Linear)
+    assert [type(part) for part in mnn[1:]] == [nn.ReLU, Linear]
+    assert of(nn.ModuleDict({"a": nn.Linear(3, 4)}))["a"].matmul.weight.shape[-1] == 3
+    whole = of(nn.Linear(3, 4))
+    assert whole  # although it has no length
+    with pytest.raises(TypeError, match=r"object of type 'Linear' has no len\(\)"):
+        len(whole)
+
+
+def test_pruning_that_ended_and_lazy_layers_that_were_called_are_converted():
+    model = nn.Sequential(nn.LazyLinear(4), prune.l1_unstructured(nn.Linear(4, 2), "weight", 0.5))
+    wanted = model(torch.ones(1, 3))
+    prune.remove(model[1], "weight")
+    assert distance(of(model)(torch.ones(1, 3)), wanted) <= LAYER_FLOAT32
+
+
 def test_gradients_reach_the_inputs():
     mnn = converted(**OPTIONS)
     x = images().requires_grad_()
@@ -361,6 +394,23 @@ def test_gradients_reach_the_inputs():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (
+            lambda: of(nn.Sequential(nn.Flatten(), prune.identity(nn.Linear(4, 3), "weight"))),
+            r"1.weight is computed from other tensors and cannot be copied: end pruning with torch",
+        ),
+        (lambda: of(prune.identity(nn.Linear(4, 3), "bias")), "^bias is computed from other tensors"),
+        (lambda: of(normed(nn.Linear(4, 3))), "the old weight_norm with remove_weight_norm"),
+        (
+            lambda: of(nn.Sequential(nn.LazyLinear(3))),
+            "0.weight has no shape yet: call the network once with a batch, then convert it",
+        ),
+        *(
+            (lambda seed=seed: converted(seed=seed), f"seed is {seed!r}: it must be a whole number from 0")
+            for seed in (1.5, True, -1, 2**63, None, "a")
+        ),
+        (lambda: converted().add_effects([], seed=1.5), "seed is 1.5: it must be a whole number"),
+        (lambda: converted().tune(seed=1.5), "seed is 1.5: it must be a whole number"),
+        (lambda: converted().calibrate(images(), seed=1.5), "seed is 1.5: it must be a whole number"),
         (lambda: converted(include="tail*"), r"include: no layer is called 'tail\*'; the first are features"),
         (lambda: converted(exclude=["head", "x"]), "exclude: no layer is called 'x'"),
         (lambda: converted(layers=(nn.Embedding,)), "no crossbar layer for Embedding: choose from Linear"),

@@ -26,13 +26,18 @@ from cosim.nn.model import ConvertedModel
 from cosim.nn.validation_report import Validation
 from cosim.solvers import newton
 from tolerances import (
+    ACTS,
     ADC_20_BIT,
+    COVERS_60,
+    COVERS_400,
+    LINEAR_ERROR_SEEN,
     LINEAR_EXACT,
     NEWTON_EXACT,
     NGSPICE_NEWTON,
     ROUNDING,
     SIX_DECIMALS,
     VALIDATED,
+    WILSON_COVERS,
 )
 
 NONLINEAR = cosim.Device("data_driven")
@@ -118,7 +123,7 @@ def test_all_pairs_give_the_error_itself():
         assert layer.samples == layer.tiles * layer.vectors
         found, truth = by_hand(model, layer.name, x)
         expected = float((found - truth).norm() / truth.norm())
-        assert expected > 1e-3
+        assert expected > LINEAR_ERROR_SEEN
         assert layer.current_error.value == pytest.approx(expected, rel=VALIDATED)
         rms = float(truth.square().mean().sqrt())
         assert layer.current == pytest.approx(rms, rel=VALIDATED)
@@ -140,7 +145,7 @@ def test_the_interval_covers_the_error_of_all_pairs():
             for name in hits:
                 found = getattr(layer, name)
                 hits[name] += found.low <= getattr(truth, name).value <= found.high
-    assert all(hit >= 0.9 * 2 * len(seeds) for hit in hits.values()), hits
+    assert all(hit >= COVERS_60 * 2 * len(seeds) for hit in hits.values()), hits
 
 
 @pytest.mark.parametrize(
@@ -164,7 +169,7 @@ def test_outputs_are_those_of_the_layer_after_the_adc(options: dict[str, Any]):
         found.append(model.use_engine(engine)(x) - network.bias.reshape(-1, 1, 1))
     rms = found[1].square().mean().sqrt()
     error = float((found[0] - found[1]).square().mean().sqrt() / rms)
-    assert error > 1e-3
+    assert error > LINEAR_ERROR_SEEN
     assert report.layers[0].vectors == 3 * 2 * 3
     assert report.layers[0].output_error.value == pytest.approx(error, rel=VALIDATED)
     largest = float((found[0] - found[1]).abs().max() / rms)
@@ -235,7 +240,7 @@ def test_the_model_is_left_as_it_was_and_noise_is_the_same_on_both_sides():
     assert report.end_to_end is not None
     quiet = converted(device=LINEAR, adc=cosim.ADC(bits=20))
     noise = (report.end_to_end.outputs - quiet(x)).abs().max() / quiet(x).abs().max()
-    assert float(noise) > 1e-2
+    assert float(noise) > ACTS
     assert report.end_to_end.output_error.value < ADC_20_BIT
 
 
@@ -495,7 +500,8 @@ def test_rms_ratio_covers(kind: str, population: float):
             error, reference = error[:32], reference[:32]
         found = rms_ratio(error, reference, confidence=0.95, population=population)
         hits += found.low <= truth <= found.high
-    assert 0.91 <= hits / 400 <= 0.99
+    low, high = COVERS_400
+    assert low <= hits / 400 <= high
 
 
 def test_the_intervals_at_their_ends():
@@ -521,4 +527,4 @@ def test_wilson_solves_its_equation_and_covers():
         assert (p - 9 / 40) ** 2 == pytest.approx(z**2 * p * (1 - p) / 40, rel=LINEAR_EXACT * 100)
     for p in (0.5, 0.8, 0.9, 0.97):
         inside = [k for k in range(41) if (s := share(k, 40, confidence=0.95)).low <= p <= s.high]
-        assert sum(math.comb(40, k) * p**k * (1 - p) ** (40 - k) for k in inside) > 0.92
+        assert sum(math.comb(40, k) * p**k * (1 - p) ** (40 - k) for k in inside) > WILSON_COVERS

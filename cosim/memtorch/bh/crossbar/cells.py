@@ -143,7 +143,9 @@ def spreads(model: type[Memristor], params: Mapping[str, Any] | None) -> tuple[E
 class OwnCells:
     """Cells of a crossbar that belongs to no layer; new ones are at their highest conductance."""
 
-    def __init__(self, model: type[Memristor], params: Mapping[str, Any] | None, shape: tuple[int, int]) -> None:
+    def __init__(
+        self, model: type[Memristor], params: Mapping[str, Any] | None, shape: tuple[int, int]
+    ) -> None:
         arguments = Dict2Obj(arguments_of(model, params))
         if unswitchable(vars(arguments)):
             raise SpecError(f"r_on and r_off are equal, {arguments.r_off} ohm: give them more distance")
@@ -167,18 +169,22 @@ class CellView:
     r_on, r_off: lowest and highest resistance (ohm) that this device can have. Only ``g`` can be assigned.
     """
 
+    _store: Store
+    _place: tuple[int, ...]
+    r_on: float
+    r_off: float
+
     def __init__(self, store: Store, place: tuple[int, ...], reach: tuple[float, float]) -> None:
         own = {"_store": store, "_place": place, "r_off": 1 / reach[0], "r_on": 1 / reach[1]}
         self.__dict__.update(own)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "g":
-            self.set_conductance(value)
-            return
-        raise SpecError(
-            f"{name} of a device in a crossbar cannot be assigned: set g, or give memristor_model_params "
-            "(with a StochasticParameter every device has its own)"
-        )
+        if name != "g":
+            raise SpecError(
+                f"{name} of a device in a crossbar cannot be assigned: set g, or give memristor_model_params "
+                "(with a StochasticParameter every device has its own)"
+            )
+        super().__setattr__(name, value)
 
     @property
     def time_series_resolution(self) -> float:
@@ -193,6 +199,10 @@ class CellView:
     def g(self) -> float:
         """Conductance (S)."""
         return float(self._store.read()[self._place])
+
+    @g.setter
+    def g(self, conductance: float) -> None:
+        self.set_conductance(conductance)
 
     def get_resistance(self) -> float:
         return 1 / self.g

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,9 +56,6 @@ class LentMatrix(torch.Tensor):
             for loan in loans:
                 loan.settle()
             return _shown(result, loans)
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        return iter(self.unbind(0))
 
     def __deepcopy__(self, memo: Any) -> torch.Tensor:
         return self.clone()

@@ -14,7 +14,14 @@ from cosim.devices.device import Device
 from cosim.devices.held import simulate_held
 from cosim.errors import SpecError
 
-__all__ = ["Compiled", "Memristor", "Physics", "checked_conductance", "plot_bipolar_switching_behaviour", "plot_hysteresis_loop"]
+__all__ = [
+    "Compiled",
+    "Memristor",
+    "Physics",
+    "checked_conductance",
+    "plot_bipolar_switching_behaviour",
+    "plot_hysteresis_loop",
+]
 
 READ_VOLTAGE = 0.1  # V, of the chord conductance
 
