@@ -49,7 +49,7 @@ def newton_update(
         new = _dot(r, z)
         beta = _spread(torch.where(active, new / rho, 0.0))
         rho = new
-        for some, rows in chunks(r.shape):
+        for some, rows in chunks(r):
             b = beta[some]
             torch.addcmul(z[some, rows], b, p[some, rows], out=p[some, rows])
             torch.addcmul(r[some, rows], b, q[some, rows], out=q[some, rows])
@@ -67,7 +67,7 @@ def _step(
 ) -> torch.Tensor:
     """One step along p, in place in r and update; the sum of what remains."""
     left = r.new_zeros(r.shape[0], r.shape[2])
-    for some, rows in chunks(r.shape):
+    for some, rows in chunks(r):
         here, a, g, along = (some, rows), alpha[some], g0[some, rows], p[some, rows]
         # the wires' current changes by -R^-1 x = g0 x - Z^-1 x
         update[here].addcmul_(a, torch.addcmul(-q[here], g, along))
@@ -78,7 +78,7 @@ def _step(
 
 def _curvature(p: torch.Tensor, q: torch.Tensor, slope: torch.Tensor, g0: torch.Tensor) -> torch.Tensor:
     total = p.new_zeros(p.shape[0], p.shape[2])
-    for some, rows in chunks(p.shape):
+    for some, rows in chunks(p):
         along = p[some, rows]
         image = torch.addcmul(q[some, rows], slope[some, rows] - g0[some, rows], along)
         total[some] += image.mul_(along).sum((1, 3))
@@ -87,7 +87,7 @@ def _curvature(p: torch.Tensor, q: torch.Tensor, slope: torch.Tensor, g0: torch.
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     total = a.new_zeros(a.shape[0], a.shape[2])
-    for some, rows in chunks(a.shape):
+    for some, rows in chunks(a):
         total[some] += (a[some, rows] * b[some, rows]).sum((1, 3))
     return total
 

@@ -254,7 +254,7 @@ class Network:
         bit = self.lines.bit_drop(current)
         residual, slope = (torch.empty_like(current, dtype=dtype) for _ in range(2))
         error, worst, slopes = (current.new_zeros(tiles, batch) for _ in range(3))
-        for some, rows in chunks(current.shape):
+        for some, rows in chunks(current):
             part = current[some, rows]
             volts = _part(self.drive, some, rows) - self.lines.word_drop(part, some, rows)
             drawn, steep = self.cells.at(volts.sub_(bit[some, rows]), some, rows)

@@ -90,7 +90,8 @@ def solve_newton(
     tensor = tile.check_voltages(voltages)
     lead = torch.broadcast_shapes(tile.shape[:-2], tensor.shape[:-2]) + tensor.shape[-2:-1]
     network, chord = _network(tile, tensor, tolerance)
-    result = _solve_in_chunks(network, chord, max_iterations, memory, nodes)
+    with torch.autocast(tensor.device.type, enabled=False):  # half precision does not hold currents
+        result = _solve_in_chunks(network, chord, max_iterations, memory, nodes)
     parts = {name: value.reshape(lead + value.shape[2:]) for name, value in vars(result).items()}
     currents, status, cells = (parts.pop(name) for name in ("currents", "status", "cells"))
     inside = None
@@ -145,14 +146,15 @@ def _solve_in_chunks(
     if need > memory and not compiles(network):
         shape = f"{columns}x{rows}" if network.turned else f"{rows}x{columns}"
         raise SpecError(f"a {shape} tile needs {need} bytes of factors, memory={memory}: raise memory=")
-    tiles = max(1, min(memory, _FAST_MEMORY) // need)
+    on_cpu = chord.device.type == "cpu"  # a GPU wants as much at once as memory holds
+    tiles = max(1, (min(memory, _FAST_MEMORY) if on_cpu else memory // 2) // need)
     systems = max(1, memory // (2 * need)) if need <= memory else 0
     groups = []
     for first in range(0, len(chord), tiles):
         guess = chord[first : first + tiles]
         newton = Newton(guess=guess, max_steps=max_iterations, systems=systems)
         most = memory // (2 * _CELL_BYTES * guess.numel())
-        size = max(1, min(most, max(_VECTORS, _CELLS // guess.numel())))
+        size = max(1, min(most, max(_VECTORS, _CELLS // guess.numel())) if on_cpu else most)
         batches = [
             _solve(network.pick(slice(first, first + tiles), slice(start, start + size)), newton, nodes)
             for start in range(0, max(1, network.drive.shape[2]), size)

@@ -13,7 +13,8 @@ from cosim.solvers.lines import Lines
 
 __all__ = ["Preconditioner"]
 
-CHUNK = 1 << 16  # cells whose temporaries stay in the second-level cache
+_CACHED = 1 << 16  # cells whose temporaries stay in a processor's second-level cache
+_LAUNCHED = 1 << 26  # cells at once on a GPU, where starting a kernel is what costs
 
 
 class Preconditioner:
@@ -63,12 +64,12 @@ class Preconditioner:
     def apply(self, source: torch.Tensor) -> torch.Tensor:
         """``Z source``: V for A, both ``(tiles, rows, batch, columns)``."""
         out = torch.empty_like(source)
-        for tiles, rows in chunks(source.shape):
+        for tiles, rows in chunks(source):
             g, part = self.conductance[tiles, rows], source[tiles, rows]
             inner = _times(part, self._lines[tiles, rows]).mul_(g)
             torch.sub(part, inner, out=out[tiles, rows])
         self._bit_voltages(out)
-        for tiles, rows in chunks(source.shape):
+        for tiles, rows in chunks(source):
             g, bit = self.conductance[tiles, rows], out[tiles, rows]
             bit += _times(torch.addcmul(source[tiles, rows], g, bit, value=-1), self._lines[tiles, rows])
         return out
@@ -90,13 +91,14 @@ class Preconditioner:
             below = flow
 
 
-def chunks(shape: torch.Size) -> list[tuple[slice, slice]]:
-    """Tiles and rows of ``(tiles, rows, batch, columns)`` in pieces of about CHUNK cells."""
-    tiles, rows, batch, columns = shape
-    if rows * batch * columns <= CHUNK:
-        step = max(1, CHUNK // max(1, rows * batch * columns))
+def chunks(cells: torch.Tensor) -> list[tuple[slice, slice]]:
+    """Tiles and rows of ``(tiles, rows, batch, columns)`` in pieces that suit the place of the cells."""
+    tiles, rows, batch, columns = cells.shape
+    most = _CACHED if cells.device.type == "cpu" else _LAUNCHED
+    if rows * batch * columns <= most:
+        step = max(1, most // max(1, rows * batch * columns))
         return [(slice(t, t + step), slice(None)) for t in range(0, tiles, step)]
-    step = max(1, CHUNK // (batch * columns))
+    step = max(1, most // (batch * columns))
     return [(slice(t, t + 1), slice(r, r + step)) for t in range(tiles) for r in range(0, rows, step)]
 
 
