@@ -13,7 +13,6 @@ import argparse
 import gc
 import json
 import multiprocessing
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -116,7 +115,8 @@ def peak(name: str, case: Case | None, place: str, images: int) -> int:
     """Bytes that converting (unless None: digital) and one forward take on top of the loaded network.
 
     On the CPU the largest resident size of the process, less the size before, when network, images,
-    libraries and compiled device are there already. On a GPU torch's own count.
+    libraries and compiled device are there already: with what the C library keeps of freed memory, so
+    more than the live tensors that tests/nn/test_memory.py counts. On a GPU torch's own count.
     """
     torch.set_grad_enabled(False)
     device = cosim.Device("vteam", r_on=10e3, r_off=1e6)
@@ -131,15 +131,22 @@ def peak(name: str, case: Case | None, place: str, images: int) -> int:
         before = torch.cuda.memory_allocated(place)
         (case.convert(model, device) if case else model)(x)
         return torch.cuda.max_memory_allocated(place) - before
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    before = resident("VmRSS")
     (case.convert(model, device) if case else model)(x)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    return resident("VmHWM") - before
+
+
+def resident(what: str) -> int:
+    """Bytes of this process: VmRSS now, VmHWM at most (ru_maxrss would begin with that of its parent)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
 
 
 def memory(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Peaks beside what the digital network needs: its parameters and the peak of its own forward."""
     weights = sum(p.numel() * p.element_size() for p in NETWORKS[name]().parameters())
     own = _in_a_fresh_process(peak, name, None, options.device, options.images)
+    measured = "resident size of a process" if options.device == "cpu" else "allocated by torch"
     yield row(f"{name}: memory, digital forward", own / 2**20, "MiB", parameters_mib=weights / 2**20)
     for case in CASES:
         found = _in_a_fresh_process(peak, name, case, options.device, options.images)
@@ -148,6 +155,7 @@ def memory(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             found / 2**20,
             "MiB",
             of_parameters_and_activations=found / (weights + own),
+            measured=measured,
         )
 
 
@@ -166,7 +174,7 @@ def shown(found: dict[str, Any], reference: dict[str, float]) -> str:
         notes.append(f"{found['of_digital']:.2f} of digital")
     if "of_parameters_and_activations" in found:
         ratio = found["of_parameters_and_activations"]
-        notes.append(f"{ratio:.2f} times digital parameters and forward")
+        notes.append(f"{ratio:.2f} times digital parameters and forward ({found['measured']})")
     for what, took in reference.items():
         if found["what"].startswith(what):
             notes.append(f"MemTorch {took:g} s: {took / found['value']:.0f} times")

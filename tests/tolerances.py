@@ -147,3 +147,6 @@ COVERS_60 = 0.9
 COVERS_400 = (0.91, 0.99)
 # the least coverage of Wilson's 95 % interval at n = 40, which swings with p (exact sum over the binomial)
 WILSON_COVERS = 0.92
+# bytes of a conversion and a forward over those of digital parameters and activations; kept are
+# weight, two cells and one matrix per weight: 4
+CONVERTED_MEMORY = 6.0

@@ -127,9 +127,7 @@ def _processor(compiler_path: str) -> str:
     command = [compiler_path, "-march=native", "-###", "-E", "-x", "c", os.devnull]
     try:
         # in one folder always: clang tells where it runs
-        done = subprocess.run(
-            command, cwd="/", capture_output=True, text=True, timeout=30, check=False
-        )
+        done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ToolFailed(f"the C compiler {compiler_path} does not answer -###: {error}") from error
     return done.stderr if done.returncode == 0 else ""

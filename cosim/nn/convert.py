@@ -172,7 +172,9 @@ def _converted(
         reports.append(LayerReport(name=name, kind=type(module).__name__, reason=reason, weights=own))
     if isinstance(module, nn.MultiheadAttention):  # reads the weights of its child, never calls it
         return module
-    for child_name, child in list(module._modules.items()):  # named_children() leaves repeated ones out
+    # by name, so that digital layers go as they are replaced; named_children() leaves repeated ones out
+    for child_name in list(module._modules):
+        child = module._modules[child_name]
         if child is None:
             continue
         path = f"{name}.{child_name}" if name else child_name

@@ -213,7 +213,7 @@ def _pair(weight: torch.Tensor) -> torch.Tensor:
 
 
 def _columns(cells: torch.Tensor, g_min: float, g_max: float) -> Conductance:
-    """S above g_min ``(*groups, inputs, outputs, K)`` to cells ``(*groups, inputs, outputs * K)``, in place."""
+    """S above g_min ``(*groups, inputs, outputs, K)`` to ``(*groups, inputs, outputs * K)``, in place."""
     return cells.flatten(-2).add_(g_min).clamp_(max=g_max)  # rounding kept in range
 
 

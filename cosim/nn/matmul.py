@@ -212,10 +212,11 @@ class CrossbarMatmul(CellMatrix):
             return self.finish(self.quantise(inputs) @ self.effective_weight.transpose(-1, -2))
         generator = self._draw(READS) if self._noisy else None
         gain, offset = self.gain[:, :, None], self.offset[:, None]
-        outputs = [
-            (self._partials(part, generator) * gain).sum(1) + offset
-            for part in inputs.split(self._rows_at_once, 1)
-        ]
+        with torch.autocast(inputs.device.type, enabled=False):  # half precision does not hold currents
+            outputs = [
+                (self._partials(part, generator) * gain).sum(1) + offset
+                for part in inputs.split(self._rows_at_once, 1)
+            ]
         return torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
 
     def quantise(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ from cosim.nn.model import ConvertedModel, batches
 from cosim.nn.recording import Recorder
 from cosim.nn.sampled_tiles import Reference, validate_tiles
 from cosim.nn.validation_report import LayerValidation, Validation
-from cosim.nn.whole_inputs import Batch, Pass, first_tensor, passes, summary
+from cosim.nn.whole_inputs import Batch, Pass, check_outputs, first_tensor, passes, summary
 from cosim.spice.jobs import cores
 from cosim.spice.ngspice import find_ngspice
 
@@ -78,6 +78,8 @@ def validate(
     pool = ThreadPoolExecutor(workers) if reference == "ngspice" else nullcontext()
     with torch.no_grad(), _left_as_found(model), pool as executor:
         recorders = _record(model, given, samples, seed)
+        if end_to_end:
+            check_outputs(model, given, end_to_end, seed)  # before the long part
         with _progress(len(recorders) * samples + end_to_end, progress) as advance:
             run = _Run(
                 model=model,

@@ -17,7 +17,7 @@ from cosim.nn.model import ConvertedModel
 from cosim.nn.sampled_tiles import Reference
 from cosim.nn.validation_report import EndToEnd
 
-__all__ = ["Batch", "Pass", "first_tensor", "passes", "summary"]
+__all__ = ["Batch", "Pass", "check_outputs", "first_tensor", "passes", "summary"]
 
 Batch = tuple[Any, ...]  # the arguments of one call; axis 0 of every tensor counts the inputs
 _INPUTS_AT_ONCE = 32
@@ -31,6 +31,22 @@ class Pass:
     outputs: torch.Tensor | None = None
     reference_outputs: torch.Tensor | None = None
     failure: str = ""
+
+
+def check_outputs(model: ConvertedModel, given: Sequence[Batch], count: int, seed: int) -> None:
+    """SpecError for a model that does not take some of its inputs, or whose outputs cannot be compared."""
+    numbers, batch = next(_chosen(given, count, seed))
+    try:
+        result = model(*batch)
+    except (SolveError, ToolFailed):
+        return  # ``passes`` finds out for which inputs
+    except SpecError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise SpecError(
+            f"the model does not take {len(numbers)} inputs, as end_to_end gives: {error}"
+        ) from error
+    _output(result, len(numbers))
 
 
 def passes(

@@ -191,6 +191,8 @@ def _assembled(
 
     far: its rows that stay, of them the columns ``kept``. Behind the ports y0, in the parts as well.
     """
+    if own.requires_grad:  # it depends on both blocks
+        return _concatenated(near, far, cut, kept, own=own, across=across, other=other)
     count, more = other.shape[-2], own.shape[-1] - own.shape[-2]
     first, tail, behind = slice(0, cut.start), slice(cut.stop, near.shape[-2]), slice(cut.stop, None)
     middle = slice(cut.start, cut.start + count)
@@ -199,11 +201,8 @@ def _assembled(
     new = near.new_empty(*near.shape[:-2], last.stop, end.stop)
 
     def put(rows: slice, columns: slice, base: torch.Tensor, more: torch.Tensor, sign: int = 1) -> None:
-        target = new[..., rows, columns]
-        if base.requires_grad or more.requires_grad:
-            target.copy_(torch.add(base, more, alpha=sign))
-        else:  # one pass over memory instead of two: half the time of the small blocks
-            torch.add(base, more, alpha=sign, out=target)
+        # one pass over memory instead of two: half the time of the small blocks
+        torch.add(base, more, alpha=sign, out=new[..., rows, columns])
 
     put(first, first, near[..., first, first], own[..., : cut.start, : cut.start])
     put(first, end, near[..., first, behind], own[..., : cut.start, cut.start :])
@@ -216,3 +215,29 @@ def _assembled(
     if more:
         put(middle, outputs, far[..., -more:], other[..., count:], sign=-1)
     return new
+
+
+def _concatenated(
+    near: torch.Tensor,
+    far: torch.Tensor,
+    cut: slice,
+    kept: slice,
+    *,
+    own: torch.Tensor,
+    across: torch.Tensor,
+    other: torch.Tensor,
+) -> torch.Tensor:
+    """The same for gradients: a backward pass through writes in place copies the whole matrix for each."""
+    before, count, ports = cut.start, other.shape[-2], own.shape[-2]
+
+    def line(near: torch.Tensor, own: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
+        left = near[..., :before] + own[..., :before]
+        return torch.cat([left, across, near[..., cut.stop :] + own[..., before:]], -1)
+
+    near_rows = near[..., :before, :], near[..., cut.stop :, :]
+    own_rows, across_rows = (part.split([before, ports - before], -2) for part in (own, across))
+    first, last = (line(*rows) for rows in zip(near_rows, own_rows, across_rows, strict=True))
+    turned, outputs = across.mT, far[..., far.shape[-1] - (own.shape[-1] - ports) :]
+    middle = [turned[..., :before], far[..., kept] - other[..., :count], turned[..., before:]]
+    middle.append(outputs - other[..., count:])
+    return torch.cat([first, torch.cat(middle, -1), last], -2)

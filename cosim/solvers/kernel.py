@@ -81,6 +81,8 @@ def _run(code: ctypes.CDLL, network: Network, loop: CellLoop) -> Compiled:
         iterations=iterations.data_ptr(),
         products=products.data_ptr(),
     )
+    task.kept = (constants, fields, field_pointers, field_strides, lines, rough, drive)
+    task.kept += (current, solved, iterations, products)
     _on_every_thread(code, task, tiles * batch)
     return Compiled(current=current, solved=solved, iterations=iterations, products=products)
 
@@ -92,7 +94,11 @@ def _on_every_thread(code: ctypes.CDLL, task: Task, vectors: int) -> None:
         failed = code.cosim_solve(ctypes.byref(task))
     else:
         with ThreadPoolExecutor(threads) as pool:  # ctypes lets go of Python's lock
-            failed = any(pool.map(code.cosim_solve, [ctypes.byref(task)] * threads))
+            try:
+                failed = any(pool.map(code.cosim_solve, [ctypes.byref(task)] * threads))
+            except KeyboardInterrupt:
+                task.next = vectors  # each thread stops after the vector that it has
+                raise
     if failed:
         raise MemoryError(f"no memory for the cells of one {task.rows}x{task.columns} tile")
 

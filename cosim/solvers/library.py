@@ -11,6 +11,7 @@ import functools
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,6 +45,7 @@ class Task(ctypes.Structure):
         *((name, _pointer) for name in ("solved", "iterations", "products")),
         ("next", _number),
     )
+    kept: Any = None  # what the pointers lead to, for as long as a thread has the task
 
 
 def library(loop: CellLoop, like: torch.Tensor) -> ctypes.CDLL | None:

@@ -245,6 +245,16 @@ def test_bounded_memory_gives_the_same():
     )
 
 
+def test_autocast_keeps_currents_in_full_precision():
+    """The smallest number of float16 is 6e-8: noise of currents has none, nor have cells of 1 megohm."""
+    x = drawn(4, 10).float()
+    for options in ({"adc": ADC(bits=10)}, {"effects": (ReadNoise(sigma=0.03),)}):
+        layer = product(drawn(3, 10).float(), wires=WIRES, **options)
+        found = copy.deepcopy(layer)(x)
+        with torch.autocast("cpu", dtype=torch.float16):
+            assert torch.equal(layer(x), found)
+
+
 def test_single_precision_is_solved_in_double_where_it_must(monkeypatch: pytest.MonkeyPatch):
     weight = drawn(3, 10).float()
     single = product(weight, wires=WIRES).effective_weight

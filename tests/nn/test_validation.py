@@ -448,10 +448,14 @@ class Around(nn.Module):
         return self.after(self.layer, x)
 
 
-def test_networks_that_cannot_be_compared():
+def test_networks_that_cannot_be_compared(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(validation, "validate_tiles", None)  # refused before the long part
     total = converted(filled(Around(lambda layer, x: layer(x).sum())))
     with pytest.raises(SpecError, match=r"the model returned Tensor of shape \(\) for 3 inputs"):
         cosim.validate(total, drawn(4, 10), reference="newton", samples=2, end_to_end=3)
+    fixed = converted(filled(Around(lambda layer, x: layer(x).view(4, 2))))
+    with pytest.raises(SpecError, match="the model does not take 3 inputs, as end_to_end gives: shape"):
+        cosim.validate(fixed, drawn(4, 10), reference="newton", samples=2, end_to_end=3)
     aside = converted(filled(Around(lambda layer, x: x)))
     with pytest.raises(SpecError, match="no input reached a crossbar layer"):
         cosim.validate(aside, drawn(4, 10), reference="newton", samples=2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -203,6 +205,39 @@ def test_threads_change_nothing():
     assert torch.equal(solve_newton(tile, v).currents, three)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_parameters_of_lower_precision_than_the_states(no_factors: None, dtype: torch.dtype):
+    steep, v = torch.full((6, 5), 2.5, dtype=dtype), inputs(3, 6)
+    for value in (steep, steep[0, 0].clone().requires_grad_()):
+        found = solve_newton(sinh_tile(6, 5, b_p=value), v)
+        assert distance(found.currents.detach(), truth(sinh_tile(6, 5, b_p=2.5), v)) <= NEWTON_EXACT
+
+
+def test_ctrl_c_stops_every_thread():
+    class Code:
+        def __init__(self) -> None:
+            self.both = threading.Barrier(2, timeout=10)
+            self.stopped = False
+
+        def cosim_solve(self, reference: Any) -> int:
+            if self.both.wait() == 0:
+                raise KeyboardInterrupt
+            end = time.monotonic() + 10
+            while not self.stopped and time.monotonic() < end:
+                self.stopped = reference._obj.next >= 50
+            return 0
+
+    code: Any = Code()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(KeyboardInterrupt):
+            kernel._on_every_thread(code, library.Task(), 50)
+    finally:
+        torch.set_num_threads(before)
+    assert code.stopped
+
+
 def test_no_voltage_no_current(no_factors: None):
     solution = solve_newton(sinh_tile(5, 4), torch.zeros(2, 5, dtype=torch.float64))
     assert solution.currents.abs().max() == 0
@@ -287,6 +322,27 @@ def test_a_point_that_torch_finds_wrong_is_not_believed(monkeypatch: pytest.Monk
     assert distance(solution.currents, truth(tile, v)) <= NEWTON_EXACT
 
 
+def test_what_is_solved_stays_so_whatever_becomes_of_another_tile(monkeypatch: pytest.MonkeyPatch):
+    tile, v = sinh_tile(2, 6, 5), inputs(2, 3, 6)
+    alone = solve_newton(Tile(tile.device, state=tile.state[1], wires=UNEQUAL), v[1])
+    honest = iteration.solve_compiled
+
+    def wrong_in_one(network: Any) -> Any:
+        found = honest(network)
+        assert found is not None
+        found.current[0] *= 2
+        return found
+
+    def give_up(newton: Newton, network: Any) -> Any:
+        return network.evaluate(torch.zeros_like(network.unloaded), network.dtype)
+
+    monkeypatch.setattr(iteration, "solve_compiled", wrong_in_one)
+    monkeypatch.setattr(Newton, "_with_factors", give_up)
+    solution = solve_newton(tile, v)
+    assert solution.status.tolist() == [[Status.NOT_CONVERGED] * 3, [Status.SOLVED] * 3]
+    assert torch.equal(solution.currents[1], alone.currents)
+
+
 def test_float32_stays_in_torch():
     tile = Tile(Device("data_driven"), state=sinh_tile(6, 5).state.float(), wires=UNEQUAL)
     v = inputs(3, 6).float()
@@ -342,3 +398,16 @@ def test_two_processors_share_no_library(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert build.build("int f(void) { return 1; }", "f", fast=True) != first
     monkeypatch.setattr(build, "_processor", lambda compiler: "")
     assert build.build("int f(void) { return 1; }", "f", fast=True) != first
+
+
+def test_the_folder_at_hand_makes_no_other_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """clang tells its working folder beside the processor."""
+    script = tmp_path / "cc"
+    script.write_text("#!/bin/sh\npwd >&2\n")
+    script.chmod(0o755)
+    found = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        found.append(build._processor.__wrapped__(str(script)))
+    assert found[0] == found[1]

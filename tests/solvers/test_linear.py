@@ -35,6 +35,16 @@ def test_equals_the_dense_nodal_solve(shape: tuple[int, int]):
     assert solution.status.tolist() == [Status.SOLVED] * 3
 
 
+@pytest.mark.parametrize("wires", [UNEQUAL, Wires()], ids=name)
+def test_autocast_changes_nothing(wires: Wires):
+    tile = stand_in_tile(Resistor(), state=cells(20, 12).float(), wires=wires)
+    v = inputs(3, 20).float()
+    for solve in (solve_linear, solve_ideal):
+        found = solve(tile, v).currents
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(solve(tile, v).currents, found)
+
+
 @pytest.mark.parametrize("shape", [(3, 5), (5, 3), (1, 4), (4, 1), (1, 1)], ids=str)
 @pytest.mark.parametrize("wires", ZEROS, ids=name)
 def test_any_resistance_may_be_zero(wires: Wires, shape: tuple[int, int]):

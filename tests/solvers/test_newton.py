@@ -57,6 +57,14 @@ def test_any_resistance_may_be_zero(wires: Wires):
     check(solve_newton(tile, v), truth(tile, v))
 
 
+def test_autocast_changes_nothing():
+    tile = stand_in_tile(Sinh(2.5), state=cells(6, 5).float(), wires=UNEQUAL)
+    v = inputs(3, 6).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = solve_newton(tile, v)
+    assert torch.equal(found.currents, solve_newton(tile, v).currents)
+
+
 def test_strong_drop_over_the_wires():
     """Cells of 100 ohm at 1 V: most of the voltage is lost, the first guess is far away."""
     tile = stand_in_tile(Sinh(4.0), state=1e3 * cells(12, 10), wires=Wires(row=5.0, column=5.0))
