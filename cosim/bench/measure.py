@@ -98,8 +98,8 @@ class Budget:
 
     @property
     def call(self) -> float:
-        """Seconds that one call may take."""
-        return self.seconds / 10
+        """Seconds that one call may take: so short that slow peers leave time for the large tiles."""
+        return self.seconds / 30
 
     @property
     def share(self) -> float:

@@ -80,14 +80,17 @@ def share(successes: int, count: int, *, confidence: float) -> Estimate:
     return Estimate(value=value, low=low if successes else 0.0, high=high if successes < count else 1.0)
 
 
-def share_beyond(count: int, *, confidence: float) -> float:
+def share_beyond(count: int, *, confidence: float, population: float = math.inf) -> float:
     """Upper bound of the share of units beyond the largest of ``count`` random ones, whatever they are.
 
-    All of the sample misses a share p with probability (1 - p)^count (Wilks, Ann. Math. Stat. 12, 1941).
+    All of the sample misses a share p with probability (1 - p)^count (Wilks, Ann. Math. Stat. 12, 1941);
+    nothing is missed where the sample is the whole ``population``.
 
     >>> f"{share_beyond(32, confidence=0.95):.3f}"
     '0.089'
     """
+    if count >= population:
+        return 0.0
     return 1 - (1 - confidence) ** (1 / count) if count else 1.0
 
 

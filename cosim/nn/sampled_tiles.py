@@ -124,7 +124,7 @@ def validate_tiles(
         largest_current_error=currents.worst,
         output_error=outputs.rms(**known),
         largest_output_error=outputs.worst,
-        beyond=share_beyond(len(currents), confidence=confidence),
+        beyond=share_beyond(len(currents), **known),
     )
 
 

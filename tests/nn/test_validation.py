@@ -520,6 +520,7 @@ def test_the_intervals_at_their_ends():
     assert math.isnan(share(0, 0, confidence=0.9).value)
     assert (share(0, 5, confidence=0.9).low, share(5, 5, confidence=0.9).high) == (0.0, 1.0)
     assert share_beyond(0, confidence=0.9) == 1.0
+    assert share_beyond(9, confidence=0.9, population=9) == 0.0
     assert (1 - share_beyond(7, confidence=0.9)) ** 7 == pytest.approx(0.1, rel=ROUNDING)
 
 
