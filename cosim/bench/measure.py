@@ -104,7 +104,7 @@ class Budget:
     @property
     def share(self) -> float:
         """Seconds that one contender may spend on one case; the first round is always finished."""
-        return self.seconds / 25
+        return self.seconds / 40
 
     def learn(self, key: tuple[str, str, int], size: int, seconds: float) -> None:
         """``key``: contender, kind of cells, number of vectors (0: the set-up)."""
