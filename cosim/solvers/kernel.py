@@ -34,18 +34,22 @@ class Compiled:
 
 def compiles(network: Network) -> bool:
     """True where there is compiled code for the cells, and for the dtype and device of the tensors."""
-    loop = network.cells.loop
-    return loop is not None and library(loop, network.drive) is not None
+    return _code(network) is not None
 
 
 def solve_compiled(network: Network) -> Compiled | None:
     """Cell currents of every vector; None unless ``compiles``."""
+    found = _code(network)
+    return None if found is None else _run(*found, network)
+
+
+def _code(network: Network) -> tuple[ctypes.CDLL, CellLoop] | None:
     loop = network.cells.loop
     code = None if loop is None else library(loop, network.drive)
-    return None if loop is None or code is None else _run(code, network, loop)
+    return None if loop is None or code is None else (code, loop)
 
 
-def _run(code: ctypes.CDLL, network: Network, loop: CellLoop) -> Compiled:
+def _run(code: ctypes.CDLL, loop: CellLoop, network: Network) -> Compiled:
     rows, columns = network.shape
     tiles, _, batch, _ = shape = network.unloaded.shape
     drive = network.unloaded
@@ -106,22 +110,9 @@ def _on_every_thread(code: ctypes.CDLL, task: Task, vectors: int) -> None:
 def _lines(network: Network) -> list[torch.Tensor | None]:
     """Segments, and the shares of far ends, as newton.c has them; one leading axis for all."""
     lines = network.lines
-    word, bit = lines.word[:, :, 0], lines.bit[:, :, 0]  # (tiles or 1, rows, columns)
-    word_share = bit_share = None
-    if lines.word_far is not None:
-        along = word.cumsum(-1)
-        word_share = _share(along, along[..., -1:] + lines.word_far[:, :, 0])
-    if lines.bit_far is not None:
-        along = bit.flip(-2).cumsum(-2).flip(-2)
-        bit_share = _share(along, along[..., :1, :] + lines.bit_far[:, :, 0])
-    parts = (word, bit, word_share, bit_share)
-    tiles = max(len(part) for part in parts if part is not None)
-    size = (tiles, *network.shape)
-    return [part if part is None else _laned(part.expand(size)) for part in parts]
-
-
-def _share(along: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
-    return torch.where(total > 0, along / torch.where(total > 0, total, 1.0), 0.0)
+    parts = (lines.word, lines.bit, lines.word_share(), lines.bit_share())
+    size = (max(len(part) for part in parts if part is not None), *network.shape)
+    return [part if part is None else _laned(part[:, :, 0].expand(size)) for part in parts]
 
 
 def _laned(cells: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ from cosim.devices.build import build
 from cosim.devices.print_cells import CellLoop
 from cosim.errors import ToolFailed, ToolNotFound
 
-__all__ = ["LANES", "Task", "address", "draw", "library", "numbers", "pointers", "spread"]
+__all__ = ["LANES", "Task", "draw", "library", "numbers", "pointers", "spread"]
 
 LANES = 16  # columns of a row that are worked on at once: the floats of the longest vector registers
 
@@ -107,12 +107,8 @@ def spread(field: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     return field.expand(field.shape[0], shape[0], field.shape[2], shape[1])
 
 
-def address(part: torch.Tensor | None) -> int | None:
-    return None if part is None else part.data_ptr()
-
-
 def pointers(parts: Sequence[torch.Tensor | None]) -> ctypes.Array:
-    return (_pointer * len(parts))(*map(address, parts))
+    return (_pointer * len(parts))(*(None if part is None else part.data_ptr() for part in parts))
 
 
 def numbers(values: Sequence[int]) -> ctypes.Array:

@@ -63,6 +63,20 @@ class Lines:
             bit_far=None if self.bit_far is None else _pick(self.bit_far, tiles),
         )
 
+    def word_share(self, rows: slice = slice(None)) -> torch.Tensor | None:
+        """Of the current of each cell, what comes through the far end of its word line; None: open."""
+        if self.word_far is None:
+            return None
+        along = self.word[:, rows].cumsum(-1)
+        return _share(along, along[..., -1:] + self.word_far[:, rows])
+
+    def bit_share(self) -> torch.Tensor | None:
+        """The same of the bit lines."""
+        if self.bit_far is None:
+            return None
+        along = self.bit.flip(1).cumsum(1).flip(1)
+        return _share(along, along[:, :1] + self.bit_far)
+
     def word_drop(self, current: torch.Tensor, tiles: slice, rows: slice) -> torch.Tensor:
         """Volts from the drivers to the word line nodes, for the cell currents of some rows."""
         lines = self.pick(tiles)
@@ -70,17 +84,17 @@ class Lines:
         summed = current.cumsum(-1)
         # what the segment before a cell carries: its own current and that of the cells behind it
         flow = (current - summed).add_(summed[..., -1:])
-        if lines.word_far is not None:
-            along = segment.cumsum(-1)
-            flow = flow - _fed(current, along, along[..., -1:] + lines.word_far[:, rows], -1)
+        share = lines.word_share(rows)
+        if share is not None:
+            flow = flow - (current * share).sum(-1, keepdim=True)
         return (segment * flow).cumsum(-1)
 
     def bit_drop(self, current: torch.Tensor) -> torch.Tensor:
         """Volts from the bit line nodes to the sense nodes, for all cell currents."""
         flow = _running_sum(current)
-        if self.bit_far is not None:
-            along = self.bit.flip(1).cumsum(1).flip(1)
-            flow = flow - _fed(current, along, along[:, :1] + self.bit_far, 1)
+        share = self.bit_share()
+        if share is not None:
+            flow = flow - (current * share).sum(1, keepdim=True)
         return _running_sum(self.bit * flow, backwards=True)
 
     def drop(self, current: torch.Tensor) -> torch.Tensor:
@@ -92,11 +106,10 @@ def _pick(part: torch.Tensor, tiles: slice | torch.Tensor) -> torch.Tensor:
     return part if len(part) == 1 else part[tiles]
 
 
-def _fed(current: torch.Tensor, along: torch.Tensor, total: torch.Tensor, dim: int) -> torch.Tensor:
-    """What the far end of each line carries: both ends are at one voltage."""
-    share = (current * along).sum(dim, keepdim=True)
+def _share(along: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    """Near end to cell over the whole line: both ends are at one voltage."""
     # a line without any resistance has no say in where its current comes from: the near end
-    return torch.where(total > 0, share / torch.where(total > 0, total, 1.0), 0.0)
+    return torch.where(total > 0, along / torch.where(total > 0, total, 1.0), 0.0)
 
 
 def _running_sum(cells: torch.Tensor, *, backwards: bool = False) -> torch.Tensor:
