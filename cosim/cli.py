@@ -18,6 +18,7 @@ from rich.table import Table
 
 import cosim
 from cosim.errors import CosimError, SpecError
+from cosim.text import plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,21 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
-def _plain(value: Any) -> Any:
-    """``value`` as JSON can hold it: tensors as lists, what is not finite as null."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
 def _print_json(document: Any) -> None:
-    print(json.dumps(_plain(document), allow_nan=False))
+    print(json.dumps(plain(document), allow_nan=False, default=str))
 
 
 def _print_columns(header: Sequence[str], rows: Any) -> None:

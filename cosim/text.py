@@ -7,14 +7,14 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cosim.errors import SpecError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Emitter", "check_identifier", "format_comment", "format_number", "format_table"]
+__all__ = ["Emitter", "check_identifier", "format_comment", "format_number", "format_table", "plain"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
@@ -39,6 +39,21 @@ def format_number(value: float) -> str:
                 return short
         return f"{mantissa}e{exponent}"
     return text
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON can hold it: arrays as lists, None for a number that is not finite.
+
+    >>> plain({"a": (1, float("nan"))})
+    {'a': [1, None]}
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def format_table(table: Table) -> str:

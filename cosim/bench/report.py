@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cosim.bench.findings import LINEAR
+from cosim.text import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,19 +41,10 @@ def write(document: dict[str, Any], folder: Path, name: str) -> tuple[Path, Path
     """Write ``name``.json (the document), .md (all tables) and .png to ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     numbers, text, figure = (folder / f"{name}{suffix}" for suffix in (".json", ".md", ".png"))
-    numbers.write_text(json.dumps(_finite(document), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    numbers.write_text(json.dumps(plain(document), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     text.write_text(f"# Benchmark\n\n{summary(document)}\n{details(document)}", encoding="utf-8")
     plot(document).savefig(figure, dpi=110)
     return numbers, text, figure
-
-
-def _finite(value: Any) -> Any:
-    """``value`` with None for what is not a finite number, as JSON needs it."""
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def details(document: dict[str, Any]) -> str:

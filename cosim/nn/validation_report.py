@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cosim.errors import SpecError
 from cosim.nn.estimates import Estimate
-from cosim.text import format_table
+from cosim.text import format_table, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,7 @@ class EndToEnd:
         numbers = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
         for name in ("output_error", "agreement"):
             numbers[name] = numbers[name] and asdict(numbers[name])
-        return _plain(numbers)
+        return plain(numbers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class Validation:
         numbers = {f.name: getattr(self, f.name) for f in fields(self)}
         numbers["layers"] = [asdict(layer) for layer in self.layers]
         numbers["end_to_end"] = None if self.end_to_end is None else self.end_to_end.to_dict()
-        return _plain(numbers)
+        return plain(numbers)
 
     def __rich__(self) -> Table:
         engines = ", ".join(dict.fromkeys(layer.engine for layer in self.layers))
@@ -192,12 +192,3 @@ class Validation:
 
 def _counted(where: str, failures: dict[str, int], what: str) -> list[str]:
     return [f"{where}: {n} {what}{'s' * (n != 1)} missing: {why}" for why, n in failures.items()]
-
-
-def _plain(value: Any) -> Any:
-    """The same for JSON: lists, and None where a number is not finite."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
