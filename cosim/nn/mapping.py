@@ -50,9 +50,9 @@ class Scheme(abc.ABC):
             raise SpecError(f"p_l is {self.p_l!r}: it must lie between 0 and 1, or be None")
 
     @property
-    @abc.abstractmethod
     def significance(self) -> tuple[float, ...]:
         """What one unit of each column, or of each difference of a pair, counts for."""
+        return (1.0,)
 
     @property
     @abc.abstractmethod
@@ -108,10 +108,6 @@ class DoubleColumn(Scheme):
     """
 
     @property
-    def significance(self) -> tuple[float, ...]:
-        return (1.0,)
-
-    @property
     def paired(self) -> bool:
         return True
 
@@ -135,10 +131,6 @@ class SingleColumn(Scheme):
     >>> [f"{g:.3g}" for g in mapped.conductance[:, 0].tolist()]
     ['0.0001', '1e-06']
     """
-
-    @property
-    def significance(self) -> tuple[float, ...]:
-        return (1.0,)
 
     @property
     def paired(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cosim.errors import SpecError
 from cosim.memtorch.bh.memristor import as_memtorch as stepped
-from cosim.memtorch.bh.memristor.Data_Driven import coefficients
+from cosim.memtorch.bh.memristor.Data_Driven import Data_Driven, coefficients
 from cosim.memtorch.bh.memristor.Memristor import Memristor, Physics
 from cosim.memtorch.bh.StochasticParameter import unpack_parameters
 
@@ -68,8 +68,4 @@ class Data_Driven2021(Memristor):
         pairs = (a.A_p, a.A_n), (a.t_p, a.t_n), (a.r_p, a.r_n), (a.a_p, a.a_n), (a.b_p, a.b_n)
         return stepped.DataDriven2021(a.r_on, a.r_off, *pairs)
 
-    def resistance(self, voltage: float) -> float:
-        """V/I (ohm) at ``voltage`` (V, not 0)."""
-        if voltage == 0:
-            raise SpecError("voltage is 0 V: V/I is not defined there")
-        return voltage / self.current(voltage)
+    resistance = Data_Driven.resistance
