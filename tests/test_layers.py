@@ -19,7 +19,7 @@ PACKAGE = Path(cosim.__file__).parent
 # A module imports only modules on lines above its own, wherever the import stands (in a function and
 # under TYPE_CHECKING too). A new module goes in as high as its imports allow.
 ORDER = """
-errors arrays text
+errors arrays text shipped
 devices.ir
 devices.tokens devices.refusals devices.preprocess devices.syntax devices.expressions devices.flow
 devices.parser devices.source devices.diagnostics
@@ -64,6 +64,7 @@ doctor
 demo
 bench.problems bench.contenders bench.measure bench.many bench.findings bench.machine bench.report bench.suite
 cli
+__main__
 """.split()  # noqa: SIM905  one line for each step is easier to read and to add to
 
 MODULE_LINES = 500

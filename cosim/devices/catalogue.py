@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cosim.errors import SpecError
+from cosim.shipped import VERILOG_A
 
 __all__ = ["CATALOGUE", "CatalogueEntry", "entry", "user_entry"]
-
-_FOLDER = Path(__file__).resolve().parents[1] / "verilog_a"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ class CatalogueEntry:
 
 
 def _model(name: str, **fields: Any) -> CatalogueEntry:
-    return CatalogueEntry(name=name, path=_FOLDER / name / f"{name}.va", **fields)
+    return CatalogueEntry(name=name, path=VERILOG_A / name / f"{name}.va", **fields)
 
 
 CATALOGUE: dict[str, CatalogueEntry] = {

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import cosim
 from cosim.devices.diagnostics import capture_stderr, compile_checked, map_diagnostics
 from cosim.devices.source import PreparedSource, prepare
 from cosim.devices.tokens import tokenize
 from cosim.errors import CosimError, ModelError, ParseError
+from cosim.shipped import VERILOG_A
 
 openvaf_py = pytest.importorskip("openvaf_py", reason="no wheel of openvaf-py for this Python")
 
-BUNDLED = sorted(Path(cosim.__file__).parent.glob("verilog_a/*/*.va"))
+BUNDLED = sorted(VERILOG_A.glob("*/*.va"))
 
 
 def write(folder: Path, text: str, name: str = "m.va") -> Path:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cosim
 from cosim.errors import SpecError
+from cosim.shipped import NETLISTS
 from cosim.spice.rawfile import parse_raw
 from reference.nodal import dense_currents
 from tolerances import NGSPICE_LINEAR
 
-GOLDEN = Path(cosim.__file__).parent / "netlists" / "ngspice"
+GOLDEN = NETLISTS / "ngspice"
 
 VOLTS = [[0.1, -0.2, 0.3], [0.05, 0.15, 1e-7]]
 
