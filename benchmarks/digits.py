@@ -92,7 +92,7 @@ def load(*, seed: int, epochs: int = 60) -> Digits:
 
 def convert(digits: Digits, device: str, *, seed: int) -> ConvertedModel:
     """The network on tiles of 128x128, calibrated to the training images, not yet tuned."""
-    spread = {name: Normal(ohm, SPREAD * ohm) for name, ohm in DEVICES[device].items()}
+    spread: dict[str, Any] = {name: Normal(ohm, SPREAD * ohm) for name, ohm in DEVICES[device].items()}
     converted = cosim.convert(
         digits.network,
         device=cosim.Device(device, **spread),

@@ -46,8 +46,9 @@ def trained(epochs: int, seed: int) -> tuple[nn.Module, torch.Tensor, torch.Tens
 def loops(out: Path) -> None:
     """Current over voltage of ten devices of one kind that are not quite alike."""
     torch.manual_seed(0)
-    spread = {"r_on": torch.distributions.Normal(R_ON, 1e3), "r_off": torch.distributions.Normal(R_OFF, 2e4)}
-    devices = cosim.Device("vteam", **spread).sample((10,), generator=torch.Generator().manual_seed(0))
+    normal = torch.distributions.Normal
+    spread = cosim.Device("vteam", r_on=normal(R_ON, 1e3), r_off=normal(R_OFF, 2e4))
+    devices = spread.sample((10,), generator=torch.Generator().manual_seed(0))
     volts = torch.sin(2 * math.pi * torch.linspace(0, 1, 201, dtype=torch.float64))
     trace = devices.simulate(volts[:, None].expand(-1, 10), 1e-10, state=0.0)
     figure = trace.plot()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -37,7 +38,7 @@ def test_every_dependency_is_a_range_and_pinned():
 
 
 def data_files() -> set[str]:
-    """Every file below ``cosim`` that is not Python's own, as a path in the wheel."""
+    """Every file that the wheel has to hold, as a path in it."""
     folders = {"cosim": PACKAGE, "cosim/verilog_a": VERILOG_A, "cosim/netlists": NETLISTS}
     return {
         f"{name}/{path.relative_to(folder).as_posix()}"
@@ -73,6 +74,23 @@ def test_the_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.startswith(str(tmp_path / "cosim"))
     assert done.returncode == 0, done.stdout
+
+
+def test_a_type_checker_sees_the_public_names(wheel: Path, tmp_path: Path):
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    lines = ["import cosim", "cosim.no_such_name", *(f"reveal_type(cosim.{name})" for name in cosim.__all__)]
+    (tmp_path / "user.py").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "user.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    found = {
+        note["range"]["start"]["line"]: note["message"]
+        for note in json.loads(done.stdout)["generalDiagnostics"]
+    }
+    assert '"no_such_name" is not a known attribute of module "cosim"' in found.pop(1)
+    assert "(tile: Tile, voltages: " in found[2 + cosim.__all__.index("solve")]
+    assert len(found) == len(cosim.__all__)
+    for message in found.values():
+        assert not re.search(r' is "(Any|Unknown)"', message), message
 
 
 def test_models_and_decks_stand_beside_the_package_in_a_checkout():

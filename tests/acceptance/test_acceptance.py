@@ -206,9 +206,10 @@ def test_05_non_idealities_compose_in_any_order_and_reach_every_engine(
 
 def states_in_deck(tile: cosim.Tile, folder: Path) -> list[float]:
     """The states of all cells as the ngspice decks have them; a tile has a deck of its own."""
-    states = []
+    states, r_on = [], tile.device.given["r_on"]
+    assert isinstance(r_on, torch.Tensor)
     for index in itertools.product(*(range(n) for n in tile.shape[:-2])):
-        device = tile.device.replace(r_on=tile.device.given["r_on"][index])
+        device = tile.device.replace(r_on=r_on[index])
         one = cosim.Tile(device, state=tile.state[index], wires=tile.wires)
         files = cosim.write_netlist(one, folder, dialect="ngspice", voltages=[0.1] * tile.rows)
         (deck,) = (path.read_text() for path in files if path.name == "dut.sp")

@@ -135,7 +135,7 @@ def test_a_layer_used_twice_is_one_layer():
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
     model.append(model[0])
     mnn = cosim.convert(model, device=DEVICE)
-    assert mnn.model[0] is mnn.model[2]
+    assert mnn.model.get_submodule("0") is mnn.model.get_submodule("2")
     assert len(mnn.products) == 1
 
 

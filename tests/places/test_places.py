@@ -125,7 +125,9 @@ def test_devices(place: str, model: str):
     assert error(there.current, device.simulate(wave, 1e-6, state=start).current, place) <= NEWTON_EXACT
     normal = torch.distributions.Normal(torch.tensor(5e3, device=place), torch.tensor(50.0, device=place))
     spread = cosim.Device("vteam", r_off=normal).sample((4,), generator=torch.Generator().manual_seed(0))
-    assert spread.parameters["r_off"].device.type == place
+    r_off = spread.parameters["r_off"]
+    assert isinstance(r_off, torch.Tensor)
+    assert r_off.device.type == place
 
 
 EFFECTS = [
