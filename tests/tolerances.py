@@ -2,6 +2,8 @@
 
 # relative, of the largest current: two exact solvers of one linear network in float64
 LINEAR_EXACT = 1e-12
+# relative, of each entry: a thousand operations of positive numbers in long double (1e-19; float64 has 1e-16)
+STAR_MESH = 1e-13
 # relative, of the largest current: ngspice at reltol 1e-9 with KLU against a dense nodal solve
 NGSPICE_LINEAR = 1e-9
 # relative, of the largest current: newton against ngspice, nonlinear cells (issue target)
