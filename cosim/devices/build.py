@@ -66,12 +66,20 @@ def compile_model(path: Path, *, bundled: bool = False) -> ir.DeviceIR:
     if bundled and shipped.exists():
         return _load(shipped, shipped.stat().st_mtime_ns)
     source = prepare(path)
-    target = cache_folder() / f"{path.stem}-{source.digest[:24]}.json"
+    digest = hashlib.sha256((source.digest + _front_end()).encode()).hexdigest()
+    target = cache_folder() / f"{path.stem}-{digest[:24]}.json"
     if not target.exists():
         compiled = compile_source(source)
         _write(target, ir.dump(compiled))
         return compiled
     return _load(target, target.stat().st_mtime_ns)
+
+
+@functools.cache
+def _front_end() -> str:
+    """Digest of the code that makes a DeviceIR: another version of cosim compiles anew."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
 @functools.lru_cache(maxsize=64)

@@ -9,6 +9,7 @@ import torch
 
 import cosim
 from cosim.devices import build as build_module
+from cosim.devices import build as devices_build
 from cosim.devices.catalogue import CATALOGUE
 from cosim.devices.device import Device
 from cosim.errors import ModelError, SpecError, ToolFailed, ToolNotFound
@@ -465,3 +466,13 @@ def test_a_scale_per_cell_is_refused() -> None:
     device = Device("data_driven", r_scale=torch.tensor([1e3, 2e3]))
     with pytest.raises(SpecError, match=r"r_scale of data_driven scales the state: give it one value"):
         device.simulate([0.0, 0.5], 1e-6, state=5e3)
+
+
+def test_another_version_of_the_front_end_compiles_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COSIM_CACHE", str(tmp_path / "cache"))
+    source = tmp_path / "r.va"
+    source.write_text("module r(p, n); inout p, n; electrical p, n; analog I(p, n) <+ V(p, n); endmodule\n")
+    for version in ("one", "one", "two"):
+        monkeypatch.setattr(devices_build, "_front_end", lambda version=version: version)
+        devices_build.compile_model(source)
+    assert len(list((tmp_path / "cache").glob("r-*.json"))) == 2
