@@ -7,13 +7,15 @@ float32: it does not hold currents or states.
 
 from __future__ import annotations
 
-import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
-from cosim.errors import SpecError
+from cosim.checks import shown
+from cosim.errors import OutOfMemory, SpecError
 
 __all__ = [
     "Array",
@@ -24,7 +26,7 @@ __all__ = [
     "as_tensor",
     "check_finite",
     "check_positive",
-    "check_seed",
+    "out_of_memory",
 ]
 
 Conductance: TypeAlias = torch.Tensor  # (*tiles, rows, columns) S
@@ -33,27 +35,60 @@ Voltages: TypeAlias = torch.Tensor  # (*tiles, batch, rows) V
 Currents: TypeAlias = torch.Tensor  # (*tiles, batch, columns) A, positive into the sense node
 Array: TypeAlias = Any  # whatever torch.as_tensor takes: number, list, numpy array, tensor
 
+# what torch says on a CPU, on a GPU, and of a size beyond any memory; it has no type for the first and last
+_OUT_OF_MEMORY = ("allocate memory", "out of memory", "calculation overflowed", "multiplication overflow")
+
 
 def as_tensor(value: Array, name: str, *, like: torch.Tensor | None = None) -> torch.Tensor:
     """``value`` as a floating tensor: float64, unless it is a float32 or float64 tensor already.
 
-    Half precision becomes float32. Raises SpecError for complex numbers, and for a tensor that is
-    sparse or without data.
-    With ``like``, numbers and arrays go to that tensor's device (a tensor stays where it is).
+    Half precision becomes float32. With ``like``, numbers and arrays go to that tensor's device (a tensor
+    stays where it is). Raises SpecError for what is not an ordinary array of real numbers: complex,
+    texts, dates, masked entries; a tensor that is sparse, nested, quantised or without data.
     """
     if isinstance(value, torch.Tensor):
         if value.is_complex():
             raise SpecError(f"{name} is complex: give real numbers")
+        if value.is_nested or value.is_quantized:
+            raise SpecError(f"{name} is nested or quantised: give an ordinary tensor")
         if value.layout is not torch.strided or value.is_meta:
             raise SpecError(f"{name} is sparse or has no data: give an ordinary tensor")
         if not value.is_floating_point():
             return value.to(torch.float64)
         return value.float() if value.element_size() < 4 else value
     try:
-        array = np.require(value, np.float64, ["C", "W"])  # torch warns of memory that it may not write
+        array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise SpecError(f"{name} is not an array of numbers: {error}") from error
+    if np.ma.is_masked(value):
+        raise SpecError(f"{name} has masked entries: give a number for each, such as with .filled(0.0)")
+    if array.dtype.kind == "c":
+        raise SpecError(f"{name} is complex: give real numbers")
+    if array.dtype.kind not in "biuf":
+        raise SpecError(f"{name} is {shown(value)}: give numbers, as a list, an array or a tensor")
+    array = np.require(array, np.float64, ["C", "W"])  # torch warns of memory that it may not write
     return torch.as_tensor(array, device=None if like is None else like.device)
+
+
+@contextmanager
+def out_of_memory(doing: str) -> Iterator[None]:
+    """Turn what torch and numpy raise where memory runs out into OutOfMemory, which says what was done.
+
+    >>> with out_of_memory("solving"):
+    ...     torch.empty(2**60)
+    Traceback (most recent call last):
+    cosim.errors.OutOfMemory: solving needs more memory than there is: take smaller arrays, or fewer at a time
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, OutOfMemory) or not (
+            isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)
+        ):
+            raise
+        raise OutOfMemory(
+            f"{doing} needs more memory than there is: take smaller arrays, or fewer at a time"
+        ) from error
 
 
 def check_finite(value: torch.Tensor, name: str) -> torch.Tensor:
@@ -73,19 +108,4 @@ def check_positive(value: torch.Tensor, name: str, *, zero: bool = False) -> tor
         where = tuple(int(i) for i in bad.nonzero()[0])
         limit = "0 or more" if zero else "greater than 0"
         raise SpecError(f"{name}{list(where)} is {float(value[where])}: it must be {limit}")
-    return value
-
-
-def check_seed(seed: Any) -> int:
-    """Return ``seed``, or raise SpecError: whole numbers that every generator takes.
-
-    >>> check_seed(7)
-    7
-    """
-    try:
-        value = -1 if isinstance(seed, bool) else operator.index(seed)
-    except TypeError:
-        value = -1
-    if not 0 <= value < 2**63:
-        raise SpecError(f"seed is {seed!r}: it must be a whole number from 0 to 2**63 - 1")
     return value

@@ -7,7 +7,8 @@
     │   ├── ToolNotFound     it is not installed, or too old
     │   └── ToolFailed       it ran and failed, hung, was killed, or answered nonsense
     ├── ParseError       a file that is not what it claims to be (file and line in the message)
-    └── SolveError       a solve that did not converge; finished vectors are on ``.solution``
+    ├── SolveError       a solve that did not converge; finished vectors are on ``.solution``
+    └── OutOfMemory      what was asked for does not fit into memory
 
 Each message names the value, what was expected, and the remedy. The command line maps each
 branch to one exit code (``exit_code``).
@@ -20,6 +21,7 @@ from typing import Any
 __all__ = [
     "CosimError",
     "ModelError",
+    "OutOfMemory",
     "ParseError",
     "SolveError",
     "SpecError",
@@ -88,3 +90,9 @@ class SolveError(CosimError):
     def __init__(self, message: str, *, solution: Any = None) -> None:
         super().__init__(message)
         self.solution = solution
+
+
+class OutOfMemory(CosimError, MemoryError):
+    """What was asked for does not fit into the memory of this machine or of its GPU."""
+
+    exit_code = 7

@@ -20,7 +20,7 @@ PACKAGE = Path(cosim.__file__).parent
 # A module imports only modules on lines above its own, wherever the import stands (in a function and
 # under TYPE_CHECKING too). A new module goes in as high as its imports allow.
 ORDER = """
-errors arrays text shipped
+errors checks arrays text shipped
 devices.ir
 devices.tokens devices.refusals devices.preprocess devices.syntax devices.expressions devices.flow
 devices.parser devices.source devices.diagnostics

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from cosim.arrays import check_seed
+from cosim.checks import as_seed
 from cosim.errors import SpecError
 from cosim.nn.converters import ADC, DAC
 from cosim.nn.effects import Effect
@@ -94,7 +94,7 @@ def _put_on(hardware: Hardware, model: nn.Module, choice: _Choice, seed: int) ->
         _check_trainable(model, choice)
     reports: list[LayerReport] = []
     with torch.no_grad():
-        generator = torch.Generator().manual_seed(check_seed(seed))
+        generator = torch.Generator().manual_seed(as_seed(seed))
         converted = _converted(copy.deepcopy(model), "", choice, hardware, generator, reports, {})
     _leave_fast_paths(converted)
     report = ConversionReport(

@@ -7,7 +7,8 @@ from typing import Any, TypeAlias, final
 
 import torch
 
-from cosim.arrays import Array, check_finite, check_seed
+from cosim.arrays import Array, check_finite
+from cosim.checks import as_seed
 from cosim.crossbar import Tile
 from cosim.engines import find_engine
 from cosim.errors import SolveError, SpecError
@@ -351,7 +352,7 @@ class CrossbarMatmul(CellMatrix):
 
     def random_inputs(self, count: int, *, seed: int) -> torch.Tensor:
         """Inputs ``(groups, count, inputs)``, uniform within full scale."""
-        generator = torch.Generator().manual_seed(check_seed(seed))
+        generator = torch.Generator().manual_seed(as_seed(seed))
         shape = (self.tiling.groups, count, self.tiling.rows)
         drawn = torch.rand(shape, generator=generator, dtype=torch.float64).to(self.scale)
         low = -1.0 if self._dac.signed else 0.0

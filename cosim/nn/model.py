@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cosim.arrays import check_seed
+from cosim.checks import as_seed
 from cosim.engines import find_engine
 from cosim.errors import SpecError
 from cosim.nn.effects import Effect
@@ -216,7 +216,7 @@ class ConvertedModel(nn.Module):
         """Further non-idealities, in this order, on top of what the cells have; returns self."""
         if not all(isinstance(effect, Effect) for effect in effects):
             raise SpecError(f"effects is {effects!r}: it must be a sequence of cosim.nn.effects")
-        generator = torch.Generator().manual_seed(check_seed(seed))
+        generator = torch.Generator().manual_seed(as_seed(seed))
         for product in self.products.values():
             product.add_effects(effects, generator=generator)
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cosim.arrays import check_seed
+from cosim.checks import as_seed
 
 __all__ = ["Recorder"]
 
@@ -23,7 +23,7 @@ class Recorder:
         self.largest: torch.Tensor | None = None
         self.rows: torch.Tensor | None = None  # (groups, n, inputs)
         self._keys = torch.empty(0)
-        self._generator = torch.Generator().manual_seed(check_seed(seed))
+        self._generator = torch.Generator().manual_seed(as_seed(seed))
 
     def see(self, inputs: torch.Tensor) -> None:
         """Inputs ``(groups, n, inputs)`` of one product."""
