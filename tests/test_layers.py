@@ -24,8 +24,8 @@ errors checks arrays text shipped
 devices.ir
 devices.tokens devices.refusals devices.preprocess devices.syntax devices.expressions devices.flow
 devices.parser devices.source devices.diagnostics
-devices.pruning devices.mir devices.frontend devices.interp devices.passes devices.print_c devices.print_torch
-devices.print_cells
+devices.pruning devices.derivatives devices.mir devices.frontend devices.interp devices.passes devices.print_c
+devices.torch_functions devices.print_torch devices.print_cells
 devices.build devices.catalogue devices.static devices.integrator devices.dynamics devices.device
 devices.held
 wires nodes crossbar

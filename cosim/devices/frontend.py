@@ -15,6 +15,7 @@ from typing import Any
 import networkx as nx
 
 from cosim.devices import ir
+from cosim.devices.derivatives import with_jacobian
 from cosim.devices.diagnostics import compile_checked
 from cosim.devices.ir import Constant, DeviceIR, Function, Input, Instruction
 from cosim.devices.mir import Flow, constants_of, value_name
@@ -57,7 +58,7 @@ def compile_source(source: PreparedSource, *, module: str | None = None) -> Devi
     if module is not None and module not in names:
         raise ModelError(f"{source.path}: no module {module!r}; it has: {', '.join(names)}")
     chosen = modules[0] if module is None else modules[names.index(module)]
-    compiled = _Lowering(chosen, source).run()
+    compiled = with_jacobian(_Lowering(chosen, source).run())
     ir.validate(compiled)
     return compiled
 
@@ -88,7 +89,7 @@ class _Lowering:
             resolved=resolved,
             cache=cache,
             residuals=self.residuals(flow),
-            jacobian=self.jacobian(flow),
+            jacobian=(),  # OpenVAF's own is wrong for hypot, atan2 and %, and NaN where a slope is infinite
             collapsible=tuple(
                 ir.Collapse(p["node1_idx"], None if p["node2_idx"] == _GROUND else p["node2_idx"])
                 for p in self.dae["collapsible_pairs"]
@@ -158,15 +159,10 @@ class _Lowering:
                 inputs.append(self.input(value, name, kind))
         for position, index in enumerate(i for _, i in self.module.get_cache_mapping()):
             inputs.append(Input(values[index], "cache", str(position), cache_types[position]))
-        roots = [
-            value_name(e[k])
-            for e in (*self.dae["residuals"], *self.dae["jacobian"])
-            for k in ("resist_var", "react_var")
-        ]
+        roots = [value_name(e[k]) for e in self.dae["residuals"] for k in ("resist_var", "react_var")]
         flow = Flow(mir, inputs, constants, self.eval_call)
         function = flow.function(roots)
         self.refuse_undefined(function)
-        self.refuse_remainder(function)
         for unused in function.inputs:
             if unused.kind in ("hidden_state", "prev_state", "new_state"):
                 raise self.fail(
@@ -189,18 +185,6 @@ class _Lowering:
                         f"openvaf-py does not export the meaning of value {value}",
                         "openvaf-py 0.1.5 does this to a case whose items use voltages: write if and else",
                     )
-
-    def refuse_remainder(self, function: Function) -> None:
-        """OpenVAF drops the derivative of a remainder, so Newton would see a wrong Jacobian."""
-        moving = {i.value for i in function.inputs if i.kind in ("voltage", "unknown")}
-        for _ in function.blocks:  # a value may be used before its block in this order
-            for block in function.blocks:
-                moving |= {c.result for c in block.code if c.result and moving & set(c.operands)}
-                moving |= {p.result for p in block.phis if moving & {v for _, v in p.incoming}}
-        for block in function.blocks:
-            for code in block.code:
-                if code.opcode == "frem" and moving & set(code.operands):
-                    raise self.fail("% on a voltage has no derivative", "write a - b*floor(a/b)")
 
     def input(self, value: str, name: str, kind: str) -> Input:
         simple: dict[str, tuple[str, ir.Type]] = {
@@ -243,15 +227,6 @@ class _Lowering:
         entry = flow.entry
         return tuple(
             ir.Residual(entry(r["resist_var"]), entry(r["react_var"])) for r in self.dae["residuals"]
-        )
-
-    def jacobian(self, flow: Flow) -> tuple[ir.JacobianEntry, ...]:
-        entry = flow.entry
-        return tuple(
-            ir.JacobianEntry(
-                j["row_node_idx"], j["col_node_idx"], entry(j["resist_var"]), entry(j["react_var"])
-            )
-            for j in self.dae["jacobian"]
         )
 
     # --- setup ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cosim.devices.ir import Branch, DeviceIR, Function, Input, Jump, Scalar
+from cosim.devices.ir import BESIDE, Branch, DeviceIR, Function, Input, Jump, Scalar, node_pair
 from cosim.errors import ModelError, SpecError
 
 __all__ = ["SCALAR", "Conditions", "Evaluation", "Setup", "evaluate", "run_setup"]
@@ -77,6 +77,12 @@ def _different(a: Scalar, b: Scalar) -> bool:
     return a != b
 
 
+def _pow_slope(x: float, y: float, value: float) -> Scalar:
+    if x != 0.0:
+        return SCALAR["fdiv"](SCALAR["fmul"](y, value), x)
+    return 0.0 if y > 1.0 else 1.0 if y == 1.0 else y / BESIDE
+
+
 SCALAR: dict[str, Callable[..., Scalar]] = {
     "fadd": _ieee(np.add),
     "fsub": _ieee(np.subtract),
@@ -88,6 +94,10 @@ SCALAR: dict[str, Callable[..., Scalar]] = {
     "atan2": _ieee(np.arctan2),
     "fneg": lambda a: -a,
     "ln": _ieee(np.log),
+    "ln_positive": lambda a: math.log(a) if a > 0.0 else 0.0,
+    "nonzero": lambda a, b: b if a == 0.0 else a,
+    "pow_slope": _pow_slope,
+    "finite": lambda a: a if math.isfinite(a) else 0.0,
     "log": _ieee(np.log10),
     **{name: _ieee(getattr(np, name)) for name in ("sqrt", "exp", "floor", "ceil", "sin", "cos", "tan")},
     **{name: _ieee(getattr(np, name)) for name in ("sinh", "cosh", "tanh")},
@@ -208,12 +218,6 @@ def run_setup(ir: DeviceIR, given: Mapping[str, Scalar], conditions: Conditions 
         collapsed=frozenset(int(v) for kind, v in effects if kind == "collapse"),
         out_of_range=tuple(dict.fromkeys(str(v) for kind, v in effects if kind == "out_of_range")),
     )
-
-
-def node_pair(name: str) -> tuple[str, str | None]:
-    """The nodes of a voltage input: ``V(a,b)`` -> ("a", "b"); ``V(a)`` -> ("a", None)."""
-    first, _, second = name[2:-1].partition(",")
-    return first.strip(), second.strip() or None
 
 
 def evaluate(

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias
 from cosim.errors import ModelError, ParseError
 
 __all__ = [
+    "BESIDE",
     "FUNCTIONS",
     "OPCODES",
     "SYMBOLS",
@@ -39,6 +40,7 @@ __all__ = [
     "Return",
     "dump",
     "load",
+    "node_pair",
     "outputs",
     "validate",
 ]
@@ -69,6 +71,10 @@ SYMBOLS: dict[str, str] = {
 }
 
 
+# how far beside a point where a derivative is infinite the finite one is taken: the root of the rounding
+BESIDE = 2.0**-26
+
+
 def _table() -> dict[str, Opcode]:
     table: dict[str, Opcode] = {}
 
@@ -87,6 +93,10 @@ def _table() -> dict[str, Opcode]:
     add("fneg", real, "real", "negation")
     add(" ".join(FUNCTIONS), real, "real", "C function of the same name")
     add("ln", real, "real", "natural logarithm")
+    add("ln_positive", real, "real", "ln above 0, else 0: the derivative of a power by its exponent")
+    add("nonzero", real * 2, "real", "the first operand; the second where the first is 0")
+    add("pow_slope", real * 3, "real", "derivative of pow(x, y) by x, given x, y and pow(x, y): finite at 0")
+    add("finite", real, "real", "the operand; 0 where it is an infinity or NaN")
     add("log", real, "real", "logarithm to base 10")
     add("iadd isub imul", integer * 2, "integer", "32-bit two's complement, wraps")
     add("idiv irem", integer * 2, "integer", "truncates towards zero; the remainder has the dividend's sign")
@@ -288,6 +298,12 @@ class DeviceIR:
     def digest(self) -> str:
         """sha256 of the whole IR; equal for equal models."""
         return hashlib.sha256(dump(self).encode()).hexdigest()
+
+
+def node_pair(name: str) -> tuple[str, str | None]:
+    """The nodes of a voltage input: ``V(a,b)`` -> ("a", "b"); ``V(a)`` -> ("a", None)."""
+    first, _, second = name[2:-1].partition(",")
+    return first.strip(), second.strip() or None
 
 
 def outputs(ir: DeviceIR) -> Iterator[str]:

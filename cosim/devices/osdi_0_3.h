@@ -79,6 +79,14 @@ static inline int32_t cosim_irem(int32_t a, int32_t b, bool *failed) {
   if (b == 0) { *failed = true; return 0; }
   return b == -1 ? 0 : a % b;
 }
+/* what derivatives need to be finite where the slope of a function is not; see cosim/devices/derivatives.py */
+static inline double cosim_nonzero(double a, double b) { return a == 0.0 ? b : a; }
+static inline double cosim_finite(double a) { return a - a == 0.0 ? a : 0.0; }
+static inline double cosim_ln_positive(double a) { return a > 0.0 ? log(a) : 0.0; }
+static inline double cosim_pow_slope(double x, double y, double value) {
+  double at_zero = y > 1.0 ? 0.0 : y == 1.0 ? 1.0 : y * 0x1p26;
+  return x == 0.0 ? at_zero : y * value / x;
+}
 static inline int32_t cosim_round(double a, bool *failed) {
   double r = round(a);
   if (!(r > -2147483649.0 && r < 2147483648.0)) { *failed = true; return 0; }

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Collection
 from itertools import pairwise
 
-from cosim.devices.interp import node_pair
 from cosim.devices.ir import (
     FUNCTIONS,
     SYMBOLS,
@@ -24,6 +23,7 @@ from cosim.devices.ir import (
     Node,
     Parameter,
     Type,
+    node_pair,
 )
 from cosim.errors import ModelError
 from cosim.text import Emitter, check_identifier
@@ -52,6 +52,10 @@ EXPRESSIONS: dict[str, str] = {
     **{name: f"{{0}} {sign} {{1}}" for name, sign in SYMBOLS.items()},
     "ln": "log({0})",
     "log": "log10({0})",
+    "ln_positive": "cosim_ln_positive({0})",
+    "nonzero": "cosim_nonzero({0}, {1})",
+    "pow_slope": "cosim_pow_slope({0}, {1}, {2})",
+    "finite": "cosim_finite({0})",
     "frem": "fmod({0}, {1})",
     "pow": "pow({0}, {1})",
     "hypot": "hypot({0}, {1})",

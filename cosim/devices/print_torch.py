@@ -7,16 +7,16 @@ arguments. Nodes that setup merges are merged, and an internal node whose own eq
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 
-from cosim.devices.interp import TEMPERATURE, node_pair
-from cosim.devices.ir import FUNCTIONS, SYMBOLS, DeviceIR, Input, Scalar
+from cosim.devices.interp import TEMPERATURE
+from cosim.devices.ir import FUNCTIONS, SYMBOLS, DeviceIR, Input, Scalar, node_pair
 from cosim.devices.passes import Known, Operand, Straight, Tracer, live
+from cosim.devices.torch_functions import NAMES
 from cosim.errors import ModelError, SpecError
 from cosim.text import Emitter, check_identifier
 
@@ -25,15 +25,19 @@ __all__ = ["EXPRESSIONS", "Terms", "TorchModel"]
 Value: TypeAlias = torch.Tensor | float
 
 EXPRESSIONS: dict[str, str] = {
-    **{name: f"torch.{name}({{0}})" for name in FUNCTIONS},
+    **{name: f"{name if name in NAMES else f'torch.{name}'}({{0}})" for name in FUNCTIONS},
     **{name: f"({{0}} {sign} {{1}})" for name, sign in SYMBOLS.items()},
     "band": "({0} & {1})",
-    "ln": "torch.log({0})",
-    "log": "torch.log10({0})",
+    "ln": "log({0})",
+    "log": "log10({0})",
+    "ln_positive": "ln_positive({0})",
+    "nonzero": "torch.where({0} == 0, tensor({1}), tensor({0}))",
+    "pow_slope": "pow_slope({0}, {1}, {2})",
+    "finite": "torch.nan_to_num({0}, nan=0.0, posinf=0.0, neginf=0.0)",
     "frem": "torch.fmod(tensor({0}), {1})",
-    "pow": "torch.pow({0}, {1})",
-    "hypot": "torch.hypot(tensor({0}), tensor({1}))",
-    "atan2": "torch.atan2(tensor({0}), tensor({1}))",
+    "pow": "power({0}, {1})",
+    "hypot": "hypot(tensor({0}), tensor({1}))",
+    "atan2": "atan2(tensor({0}), tensor({1}))",
     "fneg": "(-{0})",
     "ineg": "(-{0})",
     "inot": "(~{0})",
@@ -51,24 +55,6 @@ EXPRESSIONS: dict[str, str] = {
     "fbcast": "({0} != 0)",
     "select": "torch.where({0}, tensor({1}), tensor({2}))",
 }
-
-
-def _nearest(value: torch.Tensor) -> torch.Tensor:
-    whole = torch.trunc(value)
-    return (whole + torch.sign(value) * ((value - whole).abs() >= 0.5)).to(torch.int32)
-
-
-def _shift(value: torch.Tensor, count: torch.Tensor, left: bool) -> torch.Tensor:
-    wide = value.to(torch.int64) & 0xFFFFFFFF
-    safe = count.clamp(0, 31)
-    moved = (wide << safe) & 0xFFFFFFFF if left else wide >> safe
-    moved = torch.where(moved >= 2**31, moved - 2**32, moved)
-    return torch.where((count >= 0) & (count < 32), moved, 0).to(torch.int32)
-
-
-def _clog2(value: torch.Tensor) -> torch.Tensor:
-    exponents = torch.arange(31, device=value.device)
-    return ((2**exponents) < value[..., None]).sum(-1).to(torch.int32)
 
 
 @dataclass(frozen=True)
@@ -369,21 +355,15 @@ def _compile(
             out.line(f"{line.result} = {_expression(line)}")
         out.line(f"return [{', '.join(_text(v) for v in outputs)}]")
     source = out.text()
-    names: dict[str, Any] = {
-        "torch": torch,
-        "inf": math.inf,
-        "nan": math.nan,
-        "nearest": _nearest,
-        "clog2": _clog2,
-        "shift_left": lambda value, count: _shift(value, count, left=True),
-        "shift_right": lambda value, count: _shift(value, count, left=False),
-    }
+    names = dict(NAMES)
     # our own text: names are value numbers and checked parameter names, numbers are reprs
     exec(compile(source, "<cosim torch model>", "exec"), names)
     return names["model"], source
 
 
 def _expression(line: Straight) -> str:
+    if line.opcode == "fdiv" and isinstance(line.operands[1], str):
+        return "divide({}, {})".format(*(_text(v) for v in line.operands))
     return EXPRESSIONS[line.opcode].format(*(_text(v) for v in line.operands))
 
 
