@@ -10,6 +10,8 @@
     ├── SolveError       a solve that did not converge; finished vectors are on ``.solution``
     └── OutOfMemory      what was asked for does not fit into memory
 
+What a result does not show by itself, but is no error, is a ``CosimWarning``.
+
 Each message names the value, what was expected, and the remedy. The command line maps each
 branch to one exit code (``exit_code``).
 """
@@ -20,6 +22,7 @@ from typing import Any
 
 __all__ = [
     "CosimError",
+    "CosimWarning",
     "ModelError",
     "OutOfMemory",
     "ParseError",
@@ -96,3 +99,7 @@ class OutOfMemory(CosimError, MemoryError):
     """What was asked for does not fit into the memory of this machine or of its GPU."""
 
     exit_code = 7
+
+
+class CosimWarning(UserWarning):
+    """What a result does not show by itself: a layer left digital, currents beyond a converter's range."""

@@ -152,3 +152,8 @@ WILSON_COVERS = 0.92
 # bytes of a conversion and a forward over those of digital parameters and activations; kept are
 # weight, two cells and one matrix per weight: 4
 CONVERTED_MEMORY = 6.0
+# percentage points of accuracy: ranges of the first images against those of the training images (issue)
+ONE_POINT = 1.0
+# relative: the strongest row of a layer against v_max, where the layer before it gives other values than
+# those full scale was set by
+STRONG_DRIVE = 0.9

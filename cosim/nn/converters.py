@@ -1,17 +1,17 @@
 """Converters: what drives the word lines (DAC) and what reads the bit lines (ADC).
 
-Ranges are calibrated once or fixed, never taken from the batch, so that an output does not depend
-on what else is in its batch. Gradients pass straight through a quantiser where it does not clip.
+Ranges are fixed, calibrated, or those of the first inputs, and then stay, so that an output does not
+depend on what else is in its batch. Gradients pass straight through a quantiser where it does not clip.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import final
 
 import torch
 
+from cosim.checks import as_choice, as_flag, as_integer, as_interval, as_number
 from cosim.errors import SpecError
 from cosim.nn.rounding import straight_through
 
@@ -26,30 +26,41 @@ _SMALLEST = 1e-30  # relative to the range; keeps the logarithm of 0 finite
 @final
 @dataclass(frozen=True, kw_only=True)
 class DAC:
-    """How inputs become voltages: full scale becomes ``v_max`` volt.
+    """How inputs become voltages: full scale becomes ``v_max`` volt, and no row is driven with more.
 
-    bits: resolution; None for a continuous driver, which does not clip either.
-    full_scale: the input that becomes v_max. None: 1.0, until the model is calibrated.
+    bits: resolution; inputs beyond full scale are clipped. None: a continuous driver; a vector beyond
+    full scale is driven weaker as a whole, its largest input with v_max, and its output scaled back.
+    v_max: V; None: inputs are volts, without a limit.
+    full_scale: the input that becomes v_max. None: the largest of the first inputs, or of ``calibrate``.
     signed: codes on both sides of 0; otherwise 0 to full scale, and negative inputs are 0.
+
+    Raises SpecError for a value out of range, and for options that do not go together.
 
     >>> DAC(bits=3).convert(torch.tensor([-1.2, 0.3, 0.7]), torch.tensor(1.0)).tolist()
     [-1.0, 0.3333333432674408, 0.6666666865348816]
+    >>> volts, per_volt = DAC(v_max=0.1).drive(torch.tensor([[0.5, -4.0]]), torch.tensor(2.0))
+    >>> [f"{v:.4f}" for v in volts[0].tolist()], round(float(per_volt), 4)
+    (['0.0125', '-0.1000'], 40.0)
     """
 
     bits: int | None = None
-    v_max: float = 0.1
+    v_max: float | None = 0.1
     full_scale: float | None = None
     signed: bool = True
 
     def __post_init__(self) -> None:
-        if self.bits is not None:
-            _check_bits("DAC.bits", self.bits, 2 if self.signed else 1)
         for name in ("v_max", "full_scale"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise SpecError(f"DAC.{name} is {value}: it must be finite and above 0")
+            if value is not None:
+                object.__setattr__(self, name, as_number(value, f"DAC.{name}", above=0))
+        object.__setattr__(self, "signed", as_flag(self.signed, "DAC.signed"))
+        if self.bits is not None:
+            least = 2 if self.signed else 1
+            object.__setattr__(self, "bits", as_integer(self.bits, "DAC.bits", at_least=least, at_most=24))
         if self.bits is None and not self.signed:
             raise SpecError("signed=False needs bits: a continuous driver does not clip")
+        if self.v_max is None and (self.bits is not None or self.full_scale is not None):
+            raise SpecError("DAC.v_max is None, inputs are volts: bits= and full_scale= need a v_max")
 
     def convert(self, inputs: torch.Tensor, full_scale: torch.Tensor) -> torch.Tensor:
         """The inputs as they leave the converter, still in input units; any shape."""
@@ -59,6 +70,20 @@ class DAC:
         unit = inputs / full_scale
         quantised = (unit.detach().clamp(low, 1.0) * codes).round() / codes
         return straight_through(unit, quantised, (unit >= low) & (unit <= 1.0)) * full_scale
+
+    def beyond(self, inputs: torch.Tensor, full_scale: torch.Tensor) -> torch.Tensor:
+        """Where inputs are outside full scale, booleans."""
+        return (inputs.abs() > full_scale) if self.signed else (inputs < 0) | (inputs > full_scale)
+
+    def drive(self, inputs: torch.Tensor, full_scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs ``(..., n, inputs)`` as V, and what one volt stands for, ``(..., n, 1)`` or one number."""
+        if self.v_max is None:
+            return inputs, full_scale.new_ones(())
+        inputs = self.convert(inputs, full_scale)
+        if self.bits is None:
+            full_scale = torch.maximum(full_scale, inputs.abs().amax(-1, keepdim=True))
+        # in this order the largest is v_max exactly, never a rounding more
+        return inputs / full_scale * self.v_max, full_scale / self.v_max
 
 
 @final
@@ -77,7 +102,7 @@ class ADC:
     per: one range for each "layer", "tile" or "column" (of a tile). at: convert every physical
     "column", or the "difference" of a pair after analog subtraction; the same without pairs.
     range: (low, high) in A, fixed; for the logarithms both above 0, of the magnitude. None:
-    calibrated. overflow_rate: share of the calibration currents left outside.
+    of the first inputs, or of ``calibrate``. overflow_rate: share of the calibration currents left outside.
 
     Raises SpecError for an unknown method, a value out of its range, or an impossible range.
 
@@ -95,18 +120,18 @@ class ADC:
     overflow_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_bits("ADC.bits", self.bits, 2)
-        for name, known in (("method", METHODS), ("per", _PER), ("at", _AT)):
-            if getattr(self, name) not in known:
-                raise SpecError(f"ADC.{name} is {getattr(self, name)!r}: choose from {', '.join(known)}")
-        if not 0 <= self.overflow_rate < 1:
-            raise SpecError(f"ADC.overflow_rate is {self.overflow_rate}: it must lie from 0 to below 1")
+        checked = {
+            "bits": as_integer(self.bits, "ADC.bits", at_least=2, at_most=24),
+            "method": as_choice(self.method, "ADC.method", METHODS),
+            "per": as_choice(self.per, "ADC.per", _PER),
+            "at": as_choice(self.at, "ADC.at", _AT),
+            "overflow_rate": as_number(self.overflow_rate, "ADC.overflow_rate", at_least=0, below=1),
+        }
         if self.range is not None:
-            low, high = self.range
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise SpecError(f"ADC.range is {self.range}: two finite currents in A, low below high")
-            if self._logarithmic and low <= 0:
-                raise SpecError(f"ADC.range is {self.range}: {self.method!r} needs magnitudes above 0")
+            # the logarithms are of magnitudes
+            checked["range"] = as_interval(self.range, "ADC.range", above=0 if self._logarithmic else None)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def _logarithmic(self) -> bool:
@@ -141,13 +166,11 @@ class ADC:
     def convert(self, values: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
         """What the converter reads, in A; ``low`` and ``high`` broadcast with ``values``.
 
-        Where the range is empty (all currents were 0) the value passes unchanged.
+        Where the range is empty (all currents were 0) or not known, NaN, the value passes unchanged.
         """
         low, high = low.to(values), high.to(values)
         exact = values.detach()
-        limit = torch.maximum(low.abs(), high.abs())
-        usable = limit > 0
-        limit = torch.where(usable, limit, torch.ones_like(limit))
+        limit, usable = _limit(low, high)
         read = {
             "linear": self._linear,
             "minmax": self._minmax,
@@ -159,6 +182,11 @@ class ADC:
         if not values.requires_grad:
             return read
         return straight_through(values, read, self._inside(exact, low, high, limit) | ~usable)
+
+    def beyond(self, values: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+        """Where currents lie outside the range, booleans; nowhere without a range."""
+        limit, usable = _limit(low, high)
+        return ~self._inside(values.detach(), low, high, limit) & usable
 
     def _inside(
         self, x: torch.Tensor, low: torch.Tensor, high: torch.Tensor, limit: torch.Tensor
@@ -201,6 +229,13 @@ class ADC:
         return torch.atanh(2 * code / codes - 1) * limit
 
 
+def _limit(low: torch.Tensor, high: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest magnitude of a range, 1 where there is no range, and where there is one."""
+    limit = torch.maximum(low.abs(), high.abs())
+    usable = limit > 0
+    return torch.where(usable, limit, torch.ones_like(limit)), usable
+
+
 def _two_complement(x: torch.Tensor, limit: torch.Tensor, bits: int) -> torch.Tensor:
     step = torch.exp2(1 - bits + limit.log2().ceil())
     return (x / step + 0.5).floor().clamp(-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) * step
@@ -221,8 +256,3 @@ def _quantile(values: torch.Tensor, share: float) -> torch.Tensor:
     if place == count - 1:
         return values.amax(-1)
     return values.amin(-1) if place == 0 else values.kthvalue(place + 1, dim=-1).values
-
-
-def _check_bits(name: str, bits: int, least: int) -> None:
-    if not isinstance(bits, int) or isinstance(bits, bool) or not least <= bits <= 24:
-        raise SpecError(f"{name} is {bits!r}: it must be an integer from {least} to 24")

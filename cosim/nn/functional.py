@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -20,8 +19,8 @@ def matmul(
 ) -> torch.Tensor:
     """``inputs @ weight.T`` on crossbars, without a network: ``(..., inputs)`` to ``(..., outputs)``.
 
-    weight: ``(outputs, inputs)``. hardware: the fields of ``Hardware``, ``device`` among them. The
-    largest input becomes full scale. For many calls with one weight keep a ``CrossbarMatmul``.
+    weight: ``(outputs, inputs)``. hardware: the fields of ``Hardware``, ``device`` among them. Ranges
+    that it does not fix are those of the inputs. For many calls with one weight keep a ``CrossbarMatmul``.
 
     >>> import cosim
     >>> device = cosim.Device("vteam", r_on=10e3, r_off=1e6)
@@ -37,7 +36,4 @@ def matmul(
     product = CrossbarMatmul(
         as_tensor(weight, "weight").to(vectors), Hardware(**hardware), generator=generator
     )
-    if vectors.shape[-1:] == (product.tiling.rows,) and not product.grouped:
-        rows = vectors.reshape(1, vectors.shape[:-1].numel(), product.tiling.rows)
-        product.calibrate(rows, rows.abs().amax() if math.prod(rows.shape) else product.full_scale)
     return product(vectors)

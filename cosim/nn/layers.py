@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import torch
@@ -98,6 +99,8 @@ class Conv(nn.Module):
         batch = inputs if inputs.ndim == self.axes + 2 else inputs[None]
         matmul = self.matmul
         batch = batch.to(matmul.weight.dtype)
+        if matmul.ranges_missing and not (matmul.recording or matmul.digital):
+            matmul.take_ranges(self._pieces(batch))
         if matmul.recording or not (matmul.digital or matmul.folded):
             outputs = self._by_windows(batch)
         elif matmul.digital:
@@ -138,27 +141,38 @@ class Conv(nn.Module):
             batch, ends, mode="constant" if self.padding_mode == "zeros" else self.padding_mode
         )
 
+    def _pieces(self, batch: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Every window of a batch as a row of the product, ``(groups, n, inputs)`` at a time."""
+        for sample in self._samples(batch):
+            yield from (self._rows(part) for part in sample)
+
     def _by_windows(self, batch: torch.Tensor) -> torch.Tensor:
         """Every window as a row of the product, a bounded number of windows at a time."""
+        return torch.cat(
+            [torch.cat([self._outputs(part) for part in sample], 2) for sample in self._samples(batch)]
+        )
+
+    def _samples(self, batch: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Windows ``(batch, channels, *space, *kernel)``: of some samples, cut along the first of space."""
         windows = self._padded(batch)
         for axis in range(self.axes):
             span = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
             windows = windows.unfold(2 + axis, span, self.stride[axis])[..., :: self.dilation[axis]]
         room = min(self.matmul.hardware.memory // 4, max(_PATCHES, batch.nbytes))
-        parts = [
-            torch.cat([self._rows(part) for part in _slices(sample, 2, room)], 2)
-            for sample in _slices(windows, 0, room)
-        ]
-        return torch.cat(parts)
+        return (_slices(sample, 2, room) for sample in _slices(windows, 0, room))
 
     def _rows(self, windows: torch.Tensor) -> torch.Tensor:
-        """Windows ``(batch, channels, *space, *kernel)`` to outputs ``(batch, channels, *space)``."""
+        """Windows ``(batch, channels, *space, *kernel)`` as rows ``(groups, batch * space, inputs)``."""
         batch, space = windows.shape[0], windows.shape[2 : 2 + self.axes]
         grouped = windows.unflatten(1, (self.groups, -1))  # (batch, groups, channels, *space, *kernel)
         order = [1, 0, *range(3, 3 + self.axes), 2, *range(3 + self.axes, 3 + 2 * self.axes)]
-        positions = batch * math.prod(space)
         inputs = self.in_channels // self.groups * math.prod(self.kernel_size)
-        outputs = self.matmul(grouped.permute(order).reshape(self.groups, positions, inputs))
+        return grouped.permute(order).reshape(self.groups, batch * math.prod(space), inputs)
+
+    def _outputs(self, windows: torch.Tensor) -> torch.Tensor:
+        """Windows ``(batch, channels, *space, *kernel)`` to outputs ``(batch, channels, *space)``."""
+        batch, space = windows.shape[0], windows.shape[2 : 2 + self.axes]
+        outputs = self.matmul(self._rows(windows))
         outputs = outputs.reshape(self.groups, batch, *space, self.out_channels // self.groups)
         return outputs.permute(1, 0, 2 + self.axes, *range(2, 2 + self.axes)).flatten(1, 2)
 

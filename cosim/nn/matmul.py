@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any, TypeAlias, final
 
 import torch
+from torch.nn.functional import pad
 
-from cosim.arrays import Array, check_finite
-from cosim.checks import as_seed
+from cosim.arrays import Array, as_tensor, check_finite
 from cosim.crossbar import Tile
 from cosim.engines import find_engine
 from cosim.errors import SolveError, SpecError
-from cosim.nn.cell_matrix import READS, CellMatrix
+from cosim.nn.cell_matrix import READS
 from cosim.nn.cells import conductance_range
-from cosim.nn.converters import ADC, DAC
 from cosim.nn.hardware import Hardware
-from cosim.nn.ranges import calibrated_range
+from cosim.nn.periphery import Periphery
 from cosim.nn.recording import Recorder
 from cosim.nn.tuning import Fit, fit_outputs
 from cosim.solvers.linear import LinearNetwork
@@ -25,13 +25,12 @@ from cosim.wires import Wires
 __all__ = ["CrossbarMatmul"]
 
 _MATRIX_ENGINES = ("ideal", "linear")
-_CALIBRATION_ROWS = 256
 
 _Part: TypeAlias = tuple[slice, slice, torch.Tensor]  # groups, rows, what these have per column
 
 
 @final
-class CrossbarMatmul(CellMatrix):
+class CrossbarMatmul(Periphery):
     """``inputs @ weight.T`` on crossbar tiles, prepared once.
 
     weight: ``(outputs, inputs)`` or ``(groups, outputs, inputs)``; each group has its own tiles.
@@ -48,9 +47,6 @@ class CrossbarMatmul(CellMatrix):
     0.5
     """
 
-    full_scale: torch.Tensor
-    adc_low: torch.Tensor | None
-    adc_high: torch.Tensor | None
     gain: torch.Tensor
     offset: torch.Tensor
     transfer: torch.Tensor | None
@@ -65,11 +61,8 @@ class CrossbarMatmul(CellMatrix):
         self._recorder: Recorder | None = None
         self._tile: Tile | None = None
         with torch.no_grad():
-            self._reset_ranges()
+            self._reset_tuning()
             self.prepare()
-        if self._ranges_missing:
-            # a seed of its own: the ranges do not depend on how many numbers the effects drew
-            self.calibrate(self.random_inputs(_CALIBRATION_ROWS, seed=0), self.full_scale)
 
     # --- preparation --------------------------------------------------------------------------------
 
@@ -189,45 +182,44 @@ class CrossbarMatmul(CellMatrix):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """``(..., inputs)`` to ``(..., outputs)``; with groups ``(groups, n, inputs)`` to the same."""
-        groups, rows = self.tiling.groups, self.tiling.rows
         if inputs.dtype != self.weight.dtype:  # half precision does not hold currents
             return self.forward(inputs.to(self.weight.dtype)).to(inputs.dtype)
-        expected = inputs.shape[-1:] == (rows,) and (
-            not self.grouped or (inputs.ndim == 3 and len(inputs) == groups)
-        )
-        if not expected:
+        outputs = self._product(self._vectors(inputs))
+        return outputs if self.grouped else outputs.reshape(*inputs.shape[:-1], self.weight.shape[-2])
+
+    def _vectors(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What ``forward`` takes, as ``(groups, n, inputs)``; SpecError for another shape."""
+        groups, rows = self.tiling.groups, self.tiling.rows
+        if self.grouped:
+            fits = inputs.ndim == 3 and inputs.shape[::2] == (groups, rows)
+        else:
+            fits = inputs.shape[-1:] == (rows,)
+        if not fits:
             axes = f"({groups}, n, {rows})" if self.grouped else f"(..., {rows})"
             raise SpecError(f"inputs of shape {tuple(inputs.shape)} do not fit the weight: give {axes}")
-        if self.grouped:
-            return self._product(inputs)
-        outputs = self._product(inputs.reshape(1, inputs.shape[:-1].numel(), rows))
-        return outputs.reshape(*inputs.shape[:-1], self.weight.shape[-2])
+        return inputs if self.grouped else inputs.reshape(1, inputs.shape[:-1].numel(), rows)
 
     def _product(self, inputs: torch.Tensor) -> torch.Tensor:
         if self._recorder is not None:
             self._recorder.see(inputs)
         if self.digital:
             return inputs @ self.weight.transpose(-1, -2)
+        if self.ranges_missing:
+            self.take_ranges([inputs])
         self.update()
         if self.folded:
             return self.finish(self.quantise(inputs) @ self.effective_weight.transpose(-1, -2))
         generator = self._draw(READS) if self._noisy else None
-        gain, offset = self.gain[:, :, None], self.offset[:, None]
         with torch.autocast(inputs.device.type, enabled=False):  # half precision does not hold currents
             outputs = [
-                (self._partials(part, generator) * gain).sum(1) + offset
+                self._tuned_sum(self._partials(part, generator))
                 for part in inputs.split(self._rows_at_once, 1)
             ]
         return torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
 
-    def quantise(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Inputs as the drivers give them, in input units."""
-        return self._dac.convert(inputs, self.full_scale)
-
-    @property
-    def _dac(self) -> DAC:
-        assert self.hardware.dac is not None
-        return self.hardware.dac
+    def _tuned_sum(self, partials: torch.Tensor) -> torch.Tensor:
+        """Outputs of each row of tiles ``(groups, R, n, outputs)``, each with its line, added."""
+        return (partials * self.gain[:, :, None]).sum(1) + self.offset[:, None]
 
     @property
     def effective_weight(self) -> torch.Tensor:
@@ -261,31 +253,59 @@ class CrossbarMatmul(CellMatrix):
         if self.folded and self.transfer is not None:
             inputs = self.tiling.split_rows(self.quantise(inputs))
             return inputs @ self.tiling.split_rows(self.transfer).transpose(-1, -2)
-        volts = self.volts(inputs)
+        driven, per_volt = self.drive(inputs)
+        volts = self.tiling.split_rows(driven)
         currents = self._currents(volts)
         if generator is not None:
             currents = currents + self._noise(volts, generator)
-        return self.read_out(currents, volts, subtracted=self._paired)
-
-    @property
-    def _volts_per_unit(self) -> torch.Tensor:
-        return self._dac.v_max / self.full_scale
-
-    def volts(self, inputs: torch.Tensor) -> torch.Tensor:
-        """``(groups, n, inputs)`` as what drives the tiles, ``(groups, R, n, height)`` V."""
-        return self.tiling.split_rows(self.quantise(inputs) * self._volts_per_unit)
+        return self.read_out(currents, volts, per_volt, subtracted=self._paired)
 
     def read_out(
-        self, currents: torch.Tensor, volts: torch.Tensor, *, subtracted: bool = False
+        self, currents: torch.Tensor, volts: torch.Tensor, per_volt: torch.Tensor, *, subtracted: bool = False
     ) -> torch.Tensor:
         """Column currents ``(groups, R, n, columns)`` A as outputs of each row of tiles, before tuning.
 
-        subtracted: pairs of columns are subtracted already.
+        volts: ``(groups, R, n, height)``. per_volt: what one volt stands for (``drive``). subtracted:
+        pairs of columns are subtracted already.
         """
         scheme = self.hardware.scheme
         outputs = scheme.combine(self._convert(currents, subtracted))
         outputs = outputs - self.zero * volts.sum(-1, keepdim=True)
-        return outputs / (self.scale * self._volts_per_unit)
+        return outputs / self.scale * (per_volt[:, None] if per_volt.ndim else per_volt)
+
+    def volts(self, inputs: Array) -> torch.Tensor:
+        """What ``forward`` takes, as voltages of ``tile()``: ``(groups, R, 1, n, height)`` V.
+
+        ``cosim.solve(product.tile(), product.volts(x))`` gives the currents that ``read`` takes. Rows
+        without a weight are at 0 V. Raises SpecError while full scale is not known.
+
+        >>> import cosim
+        >>> product = CrossbarMatmul([[1.0, -0.5]], Hardware(device=cosim.Device("vteam"), tile_shape=(4, 4)))
+        >>> x = torch.tensor([[1.0, 0.5]], dtype=torch.float64)
+        >>> product.calibrate(x[None], x.max())
+        >>> solution = cosim.solve(product.tile(), product.volts(x))
+        >>> solution.currents.shape, round(float(product.read(solution.currents, x)), 6)
+        (torch.Size([1, 1, 1, 1, 4]), 0.75)
+        """
+        driven, _ = self._driven(inputs)
+        volts = self.tiling.split_rows(driven)
+        return pad(volts, (0, self.tiling.height - volts.shape[-1]))[:, :, None]
+
+    def read(self, currents: torch.Tensor, inputs: Array) -> torch.Tensor:
+        """Currents of ``tile()`` at ``volts(inputs)``, ``(groups, R, C, n, width)`` A, as outputs."""
+        driven, per_volt = self._driven(inputs)
+        volts = self.tiling.split_rows(driven)
+        outputs = self._tuned_sum(self.read_out(self.tiling.join(currents).to(volts), volts, per_volt))
+        shape = torch.as_tensor(inputs).shape
+        return outputs if self.grouped else outputs.reshape(*shape[:-1], self.weight.shape[-2])
+
+    def _driven(self, inputs: Array) -> tuple[torch.Tensor, torch.Tensor]:
+        vectors = check_finite(as_tensor(inputs, "inputs", like=self.weight), "inputs").to(self.weight.dtype)
+        if bool(self.full_scale.isnan()):
+            raise SpecError(
+                f"{self._called}: full scale is not known, so inputs are no volts yet: call calibrate(inputs)"
+            )
+        return self.drive(self._vectors(vectors))
 
     def _currents(self, volts: torch.Tensor) -> torch.Tensor:
         """``(groups, R, n, height)`` V to ``(groups, R, n, columns)`` A."""
@@ -296,7 +316,7 @@ class CrossbarMatmul(CellMatrix):
                 "engine 'ngspice' has no gradients: train with 'linear' or 'newton', use ngspice in eval()"
             )
         spare = self.tiling.height - volts.shape[-1]
-        padded = torch.nn.functional.pad(volts, (0, spare))[:, :, None].double()
+        padded = pad(volts, (0, spare))[:, :, None].double()
         solution = find_engine(self.engine).solve(self.tile(), padded, **self._engine_options).check()
         return self.tiling.join(solution.currents).to(volts)
 
@@ -306,29 +326,7 @@ class CrossbarMatmul(CellMatrix):
         some = variance > 0  # the gradient of a root of 0 is not finite
         return self.read_noise * some * torch.where(some, variance, 1.0).sqrt() * drawn
 
-    def _convert(self, currents: torch.Tensor, subtracted: bool) -> torch.Tensor:
-        """Column currents to differences, through the ADC if there is one."""
-        scheme, adc = self.hardware.scheme, self.hardware.adc
-        if adc is None:
-            return scheme.difference(currents)
-        assert self.adc_low is not None
-        assert self.adc_high is not None
-        if adc.at == "column":
-            return scheme.difference(adc.convert(currents, self.adc_low, self.adc_high))
-        values = currents if subtracted else scheme.difference(currents)
-        return adc.convert(values, self.adc_low, self.adc_high)
-
     # --- ranges and tuning --------------------------------------------------------------------------
-
-    def _reset_ranges(self) -> None:
-        full_scale, adc = self._dac.full_scale, self.hardware.adc
-        self.register_buffer("full_scale", self.scale.new_tensor(1.0 if full_scale is None else full_scale))
-        low = high = None
-        if adc is not None and adc.range is not None:
-            low, high = (part.to(self.scale).reshape(1, 1, 1, 1) for part in adc.fixed_range())
-        self.register_buffer("adc_low", low)
-        self.register_buffer("adc_high", high)
-        self._reset_tuning()
 
     def _reset_tuning(self) -> None:
         tiling = self.tiling
@@ -346,69 +344,48 @@ class CrossbarMatmul(CellMatrix):
         """Show every input to ``recorder`` from now on; None stops it."""
         self._recorder = recorder
 
-    @property
-    def _ranges_missing(self) -> bool:
-        return self.hardware.adc is not None and self.adc_low is None
+    def _scale_offset(self, factor: torch.Tensor) -> None:
+        self.offset = self.offset * factor
 
-    def random_inputs(self, count: int, *, seed: int) -> torch.Tensor:
-        """Inputs ``(groups, count, inputs)``, uniform within full scale."""
-        generator = torch.Generator().manual_seed(as_seed(seed))
-        shape = (self.tiling.groups, count, self.tiling.rows)
-        drawn = torch.rand(shape, generator=generator, dtype=torch.float64).to(self.scale)
-        low = -1.0 if self._dac.signed else 0.0
-        return drawn.mul_(1 - low).add_(low).mul_(self.full_scale)
+    def _linear_blocks(self) -> torch.Tensor:
+        return self._blocks(self._parts()) if self.transfer is None else self.transfer
 
     @torch.no_grad()
     def calibrate(self, inputs: torch.Tensor, largest: torch.Tensor) -> None:
-        """Set what is not fixed: full scale to ``largest``, the ADC's ranges to what ``inputs`` give.
+        """Set the ranges that are not fixed: full scale to ``largest``, the ADC's by ``inputs``.
 
-        inputs: ``(groups, n, inputs)``. Currents are those of the linear engine (with "ideal": of
-        ideal wires), without noise, so that every rung of the ladder has the same ranges.
-        The tuning is undone: it belonged to the old ranges.
+        inputs: ``(groups, n, inputs)``. The tuning is undone: it belonged to the old ranges.
         """
-        check_finite(inputs, "inputs")
-        self.settle()
-        if self._dac.full_scale is None and float(largest) > 0:
-            self.full_scale = largest.to(self.scale)
-        adc = self.hardware.adc
-        if adc is not None and adc.range is None:
-            low, high = self._calibrated(adc, self.volts(inputs))
-            self.register_buffer("adc_low", low)
-            self.register_buffer("adc_high", high)
+        self._set_ranges(inputs, largest)
         self._reset_tuning()
 
-    def _calibrated(self, adc: ADC, volts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ranges for ``volts (groups, R, n, height)``; R is 1 at a time where it can be, to save memory."""
-        scheme, width, subtracted = self.hardware.scheme, self.tiling.used, self._paired
-        transfer = self._blocks(self._parts()) if self.transfer is None else self.transfer
-        differ = adc.at == "difference" and scheme.paired
-
-        def found(part: torch.Tensor, blocks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            values = part @ blocks
-            values = scheme.difference(values) if differ and not subtracted else values
-            return calibrated_range(adc, values, width // 2 if differ else width)
-
-        step = self.tiling.down if adc.per == "layer" else 1
-        ranges = [found(*pair) for pair in zip(volts.split(step, 1), transfer.split(step, 1), strict=True)]
-        low, high = (torch.cat(end, 1) for end in zip(*ranges, strict=True))
-        return low, high
-
     @torch.no_grad()
-    def tune(self, inputs: torch.Tensor, *, per: str, test_fraction: float, seed: int) -> Fit:
+    def tune(
+        self,
+        inputs: torch.Tensor | None = None,
+        *,
+        per: str = "layer",
+        test_fraction: float = 0.25,
+        seed: int = 0,
+        samples: int = 1024,
+    ) -> Fit:
         """Fit the output to the digital product by least squares; what an earlier tuning did is undone.
 
-        inputs: ``(groups, n, inputs)``. per: a line for each "layer", "tile" or "column" (output).
+        inputs: ``(groups, n, inputs)``; they also set ranges that are missing. None: ``samples`` random
+        vectors within full scale, with ranges of their own for the fit; where full scale is not known
+        yet, the lines are kept in units of it. per: a line for each "layer", "tile" or "column" (output).
         """
-        check_finite(inputs, "inputs")
-        self.settle()
-        generator = torch.Generator(self.conductance.device).manual_seed(seed) if self._noisy else None
-        measured = torch.cat(
-            [self._partials(part, generator) for part in inputs.split(self._rows_at_once, 1)], 2
-        )
+        rows = self.random_inputs(samples, seed=seed) if inputs is None else check_finite(inputs, "inputs")
+        with self._ranges_of_their_own(rows) if inputs is None else nullcontext():
+            if self.ranges_missing:
+                self._set_ranges(rows, rows.abs().amax())
+            self.settle()
+            generator = torch.Generator(self.conductance.device).manual_seed(seed) if self._noisy else None
+            parts = [self._partials(part, generator) for part in rows.split(self._rows_at_once, 1)]
         tiling = self.tiling
-        wanted = tiling.split_rows(inputs) @ tiling.split_rows(self.weight).transpose(-1, -2)
+        wanted = tiling.split_rows(rows) @ tiling.split_rows(self.weight).transpose(-1, -2)
         block = tiling.used // self.hardware.scheme.columns
-        fit = fit_outputs(measured, wanted, per=per, block=block, test_fraction=test_fraction)
+        fit = fit_outputs(torch.cat(parts, 2), wanted, per=per, block=block, test_fraction=test_fraction)
         self.gain, self.offset = fit.gain.to(self.gain), fit.offset.to(self.offset)
         self._tuned, self._tile_gain = True, bool((self.gain != self.gain[:, :1]).any())
         return fit

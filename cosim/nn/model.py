@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -13,8 +12,10 @@ from torch import nn
 from cosim.checks import as_seed
 from cosim.engines import find_engine
 from cosim.errors import SpecError
+from cosim.nn.clipping import Clipping
 from cosim.nn.effects import Effect
 from cosim.nn.matmul import CrossbarMatmul
+from cosim.nn.observing import observed, take_first_ranges
 from cosim.nn.recording import Recorder
 
 __all__ = ["ConversionReport", "ConvertedModel", "LayerReport", "TuneReport", "TunedLayer", "batches"]
@@ -42,12 +43,14 @@ class ConversionReport:
     """What became of every layer that has weights; ``str`` gives a table.
 
     cells: cells that hold a weight. utilisation: their share of all cells of the tiles. trainable:
-    the weights of converted layers are parameters.
+    the weights of converted layers are parameters. clipping: of the products that were given inputs
+    or currents beyond their ranges, since these were set.
     """
 
     layers: tuple[LayerReport, ...]
     tile_shape: tuple[int, int]
     trainable: bool = False
+    clipping: tuple[Clipping, ...] = ()
 
     @property
     def converted(self) -> tuple[LayerReport, ...]:
@@ -75,6 +78,7 @@ class ConversionReport:
             "layers": [asdict(layer) for layer in self.layers],
             "tile_shape": list(self.tile_shape),
             "trainable": self.trainable,
+            "clipping": [asdict(one) for one in self.clipping],
             **total,
         }
 
@@ -87,7 +91,7 @@ class ConversionReport:
             lines.append(f"{layer.name or '(the model)':<32} {layer.kind:<20} {end}")
         end = "   trainable" if self.trainable else ""
         lines.append(f"{'all':<53} {self.tiles:>6} {self.cells:>10} {self.utilisation:>6.1%}{end}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *map(str, self.clipping)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +136,10 @@ class ConvertedModel(nn.Module):
     def __init__(self, model: nn.Module, report: ConversionReport) -> None:
         super().__init__()
         self.model = model
-        self.report = report
+        self._report = report
         self.training = model.training  # train() would change modules that are in a mode of their own
+        for name, product in self.products.items():
+            product.label = name
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -160,11 +166,21 @@ class ConvertedModel(nn.Module):
         return True  # most networks have no length
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """As the digital network. In training each call draws what is random about the cells anew."""
-        if self.report.trainable:
+        """As the digital network. In training each call draws what is random about the cells anew.
+
+        Ranges of converters that nothing has set are taken from the first call, by a digital pass before.
+        """
+        take_first_ranges(self.model, lambda: self.model(*args, **kwargs))
+        if self._report.trainable:
             for product in self.products.values():
                 product.redraw()
         return self.model(*args, **kwargs)
+
+    @property
+    def report(self) -> ConversionReport:
+        """What was converted and what was not, and what has clipped since ranges were set."""
+        clipping = (product.clipping for product in self.products.values())
+        return replace(self._report, clipping=tuple(one for one in clipping if one))
 
     @property
     def products(self) -> Mapping[str, CrossbarMatmul]:
@@ -253,11 +269,11 @@ class ConvertedModel(nn.Module):
         recorders = {} if inputs is None else self.record(inputs, samples=samples, seed=seed)
         layers, untouched = [], []
         for name, product in products.items():
-            rows = product.random_inputs(samples, seed=seed) if inputs is None else recorders[name].rows
-            if rows is None:
+            rows = None if inputs is None else recorders[name].rows
+            if inputs is not None and rows is None:
                 untouched.append(name)
                 continue
-            fit = product.tune(rows, per=per, test_fraction=test_fraction, seed=seed)
+            fit = product.tune(rows, per=per, test_fraction=test_fraction, seed=seed, samples=samples)
             numbers = {k: getattr(fit, k) for k in ("rmse_before", "rmse_after", "r2", "samples", "held_out")}
             layers.append(TunedLayer(name=name, **numbers))
         return TuneReport(layers=tuple(layers), per=per, untouched=tuple(untouched))
@@ -272,28 +288,11 @@ class ConvertedModel(nn.Module):
         if samples < 1:
             raise SpecError(f"samples is {samples}: it must be 1 or more")
         recorders = {name: Recorder(samples, seed=seed) for name in self.products}
-        with torch.no_grad(), self._as_recorded(recorders, digital):
+        by_product = {self.products[name]: recorder for name, recorder in recorders.items()}
+        with torch.no_grad(), observed(self.model, by_product, digital=digital):
             for batch in batches(inputs):
                 self.model(*batch)
         return recorders
-
-    @contextmanager
-    def _as_recorded(self, recorders: dict[str, Recorder], digital: bool) -> Iterator[None]:
-        products = self.products
-        before = {name: product.digital for name, product in products.items()}
-        training = [module for module in self.model.modules() if module.training]
-        self.model.eval()
-        try:
-            for name, product in products.items():
-                product.digital = digital
-                product.record(recorders[name])
-            yield
-        finally:
-            for name, product in products.items():
-                product.digital = before[name]
-                product.record(None)
-            for module in training:
-                module.training = True
 
 
 def batches(inputs: Any) -> Iterator[tuple[Any, ...]]:

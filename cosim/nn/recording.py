@@ -13,8 +13,8 @@ class Recorder:
     """Keeps the largest magnitude of all inputs, and at most ``limit`` rows drawn evenly from them.
 
     seen: how many rows passed. rows: ``(groups, n, inputs)`` in random order, None before the first.
-    Every row that passes has the same chance to be kept (by random keys), and each group of a
-    grouped product keeps the same places.
+    Rows that are not finite in every group only count as seen. Every other row that passes has the same
+    chance to be kept (by random keys), and each group of a grouped product keeps the same places.
     """
 
     def __init__(self, limit: int, *, seed: int = 0) -> None:
@@ -31,6 +31,10 @@ class Recorder:
         if inputs.shape[1] == 0:
             return
         self.seen += inputs.shape[1]
+        finite = inputs.isfinite().all(-1).all(0)
+        inputs = inputs if bool(finite.all()) else inputs[:, finite]
+        if inputs.shape[1] == 0:
+            return
         largest = inputs.abs().amax()
         self.largest = largest if self.largest is None else torch.maximum(self.largest, largest)
         keys = torch.rand(inputs.shape[1], generator=self._generator)

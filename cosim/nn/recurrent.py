@@ -15,6 +15,7 @@ from cosim.errors import SpecError
 from cosim.nn.hardware import Hardware
 from cosim.nn.layers import DigitalState, register_bias
 from cosim.nn.matmul import CrossbarMatmul
+from cosim.nn.observing import take_first_ranges
 
 __all__ = ["Cell", "Recurrent"]
 
@@ -211,6 +212,12 @@ class Recurrent(nn.Module):
         self, sequence: torch.Tensor, states: State, lengths: torch.Tensor | None
     ) -> tuple[torch.Tensor, State]:
         """All layers over ``(time, batch, inputs)``; outputs, and the last states."""
+        take_first_ranges(self, lambda: self._compute(sequence, states, lengths))
+        return self._compute(sequence, states, lengths)
+
+    def _compute(
+        self, sequence: torch.Tensor, states: State, lengths: torch.Tensor | None
+    ) -> tuple[torch.Tensor, State]:
         last: list[State] = []
         for layer in range(self.num_layers):
             outputs = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,10 +58,14 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TileSample:
-    """Tiles of a product and input vectors of each: numbers ``(k,)``, volts ``(k, each, height)``."""
+    """Tiles of a product and input vectors of each: numbers ``(k,)``, volts ``(k, each, height)``.
+
+    per_volt: ``(k, each, 1)``, what one volt stands for.
+    """
 
     numbers: torch.Tensor
     volts: Voltages
+    per_volt: torch.Tensor
 
     @classmethod
     def draw(cls, product: CrossbarMatmul, recorder: Recorder, samples: int, seed: int) -> TileSample:
@@ -77,10 +81,23 @@ class TileSample:
         each = min(math.ceil(samples / len(numbers)), kept)
         # the rows are in random order already
         vectors = torch.arange(len(numbers) * each).reshape(-1, each) % kept  # (k, each)
-        volts = product.volts(recorder.rows).flatten(0, 1)  # (groups * R, kept, rows of a tile)
+        driven, per_volt = product.drive(recorder.rows)
+        volts = tiling.split_rows(driven).flatten(0, 1)  # (groups * R, kept, rows of a tile)
         lines = numbers // tiling.across
-        volts = volts[lines[:, None].to(volts.device), vectors.to(volts.device)]
-        return cls(numbers=numbers, volts=pad(volts, (0, tiling.height - volts.shape[-1])).double())
+        chosen, vectors = lines[:, None].to(volts.device), vectors.to(volts.device)
+        volts = volts[chosen, vectors]
+        per_volt = per_volt.expand(tiling.groups, kept, 1)[chosen // tiling.down, vectors]
+        return cls(
+            numbers=numbers,
+            volts=pad(volts, (0, tiling.height - volts.shape[-1])).double(),
+            per_volt=per_volt,
+        )
+
+    def split(self, size: int) -> Iterator[TileSample]:
+        """Some tiles at a time."""
+        parts = (self.numbers.split(size), self.volts.split(size), self.per_volt.split(size))
+        for numbers, volts, per_volt in zip(*parts, strict=True):
+            yield TileSample(numbers=numbers, volts=volts, per_volt=per_volt)
 
     def __len__(self) -> int:
         return math.prod(self.volts.shape[:2])
@@ -101,15 +118,13 @@ def validate_tiles(
     sample = TileSample.draw(product, recorder, samples, seed)
     failures: Counter[str] = Counter()
     found: list[tuple[Errors, Errors]] = []
-    for numbers, volts in zip(
-        sample.numbers.split(_TILES_AT_ONCE), sample.volts.split(_TILES_AT_ONCE), strict=True
-    ):
-        tile = product.some_tiles(numbers)
-        mine = find_engine(product.engine).solve(tile, volts)
-        truth = reference.solve(tile, volts)
+    for part in sample.split(_TILES_AT_ONCE):
+        tile = product.some_tiles(part.numbers)
+        mine = find_engine(product.engine).solve(tile, part.volts)
+        truth = reference.solve(tile, part.volts)
         failures += _reasons(mine, truth)
-        found += _errors(product, numbers, volts, mine, truth)
-        advance(len(numbers) / len(sample.numbers))
+        found += _errors(product, part, mine, truth)
+        advance(len(part.numbers) / len(sample.numbers))
     currents, outputs = (Errors.joined(column) for column in zip(*found, strict=True))
     known = {"confidence": confidence, "population": product.tiling.tiles * recorder.seen}
     return LayerValidation(
@@ -144,19 +159,20 @@ def _reasons(*solutions: Solution) -> Counter[str]:
 
 
 def _errors(
-    product: CrossbarMatmul, numbers: torch.Tensor, volts: Voltages, mine: Solution, truth: Solution
+    product: CrossbarMatmul, sample: TileSample, mine: Solution, truth: Solution
 ) -> list[tuple[Errors, Errors]]:
     """For every tile the errors of its currents and of its outputs, over the vectors that both solved."""
     found = []
-    for k, number in enumerate(numbers.tolist()):
+    for k, number in enumerate(sample.numbers.tolist()):
         both = mine.solved[k] & truth.solved[k]
-        read = [_read(product, number, s.currents[k][both], volts[k][both]) for s in (mine, truth)]
+        volts, per_volt = sample.volts[k][both], sample.per_volt[k][both]
+        read = [_read(product, number, s.currents[k][both], volts, per_volt) for s in (mine, truth)]
         found.append(tuple(Errors.between(a, b) for a, b in zip(*read, strict=True)))
     return found
 
 
 def _read(
-    product: CrossbarMatmul, number: int, currents: Currents, volts: Voltages
+    product: CrossbarMatmul, number: int, currents: Currents, volts: Voltages, per_volt: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of one tile, the currents that are read and what they add to the outputs, both ``(n, values)``."""
     tiling = product.tiling
@@ -171,4 +187,4 @@ def _read(
     driven[place] = volts
     per_output = product.hardware.scheme.columns
     outputs = slice(columns.start // per_output, columns.stop // per_output)
-    return read, product.read_out(everywhere, driven)[place][:, outputs]
+    return read, product.read_out(everywhere, driven, per_volt[None])[place][:, outputs]

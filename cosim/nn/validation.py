@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -160,12 +160,15 @@ def _record(model: ConvertedModel, given: list[Batch], samples: int, seed: int) 
 
 @contextmanager
 def _left_as_found(model: ConvertedModel) -> Iterator[None]:
-    """Evaluation mode, and afterwards read noise goes on as if nothing had been read."""
+    """Evaluation mode, and afterwards read noise goes on as if nothing had been read, ranges as they were."""
     training = [module for module in model.modules() if module.training]
     states = [(product.random_state, product.random_state.clone()) for product in model.products.values()]
     model.eval()
     try:
-        yield
+        with ExitStack() as kept:
+            for product in model.products.values():
+                kept.enter_context(product.ranges_kept())
+            yield
     finally:
         for state, before in states:
             state.copy_(before)

@@ -133,6 +133,7 @@ def test_nonlinear_cells_show_only_with_newton():
         {"wires": WIRES, "engine": "newton", "dac": DAC(bits=5)},
     ],
 )
+@pytest.mark.filterwarnings("ignore::cosim.errors.CosimWarning")  # the outlier clips, and that is said
 def test_an_output_does_not_depend_on_its_batch(options: dict[str, Any]):
     layer, inputs = product(drawn(3, 10), **options), drawn(4, 10)
     together = layer(inputs)
@@ -169,9 +170,10 @@ def test_adcs_quantise_every_partial_sum(method: str, per: str, at: str):
 
 
 def test_adc_codes_of_one_tile_are_counted():
-    layer = product(drawn(2, 6), adc=ADC(bits=3, range=(-1e-5, 1e-5)))
-    step = 2.0 ** (1 - 3 + math.ceil(math.log2(1e-5))) / (float(layer.scale) * 0.1)
-    codes = layer(drawn(100, 6)) / step
+    layer = product(drawn(2, 6), adc=ADC(bits=3, range=(-1e-4, 1e-4)))
+    outputs = layer(drawn(100, 6))
+    step = 2.0 ** (1 - 3 + math.ceil(math.log2(1e-4))) / float(layer.scale) * float(layer.full_scale) / 0.1
+    codes = outputs / step
     torch.testing.assert_close(codes, codes.round(), rtol=0, atol=ON_A_LEVEL)
     assert set(codes.round().flatten().tolist()) <= set(range(-4, 4))
 
@@ -179,10 +181,11 @@ def test_adc_codes_of_one_tile_are_counted():
 def test_calibration_sets_full_scale_and_keeps_fixed_ranges():
     inputs = 3 * drawn(64, 10)
     layer = product(drawn(3, 10), dac=DAC(bits=8), adc=ADC(bits=8))
-    before = distance(layer(inputs), inputs @ layer.weight[0].T)
+    layer(0.1 * inputs)
+    assert float(layer.full_scale) == float(0.1 * inputs.abs().max())
     layer.calibrate(inputs[None], inputs.abs().amax())
     assert float(layer.full_scale) == float(inputs.abs().max())
-    assert distance(layer(inputs), inputs @ layer.weight[0].T) < CONVERTED_8_BIT < before
+    assert distance(layer(inputs), inputs @ layer.weight[0].T) < CONVERTED_8_BIT
     layer.tune(layer.random_inputs(64, seed=1), per="column", test_fraction=0.25, seed=0)
     tuned = layer(inputs)
     layer.calibrate(inputs[None], inputs.abs().amax())  # the tuning belonged to the old ranges

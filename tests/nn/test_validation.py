@@ -234,7 +234,8 @@ def test_the_model_is_left_as_it_was_and_noise_is_the_same_on_both_sides():
     model.train()
     states = {name: value.clone() for name, value in model.state_dict().items()}
     report = cosim.validate(model, x, reference="newton", samples=8, end_to_end=20)
-    assert all(torch.equal(value, states[name]) for name, value in model.state_dict().items())
+    for name, value in model.state_dict().items():  # ranges that are not known are NaN
+        torch.testing.assert_close(value, states[name], rtol=0, atol=0, equal_nan=True)
     assert model.training
     assert all(product.engine == "linear" for product in model.products.values())
     assert report.end_to_end is not None

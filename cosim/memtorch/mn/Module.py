@@ -104,7 +104,7 @@ def patch_model(
     outputs of a tile; None: one crossbar of the layer's size. max_input_voltage: V of a full-scale input;
     None: inputs are volts. source_resistance, line_resistance (ohm): of drivers and sense, and between
     neighbours. ADC_resolution, quant_method, ADC_overflow_rate: one conversion per tile and output, in
-    ranges set by random inputs (``calibrate`` sets them by real ones). programming_routine: device by
+    ranges of the first inputs, or of ``calibrate``. programming_routine: device by
     device, where transistor is False; with transistors conductances are written directly. use_bindings and
     scaling_routine_params have no effect: there is one implementation.
 

@@ -89,7 +89,6 @@ class Options:
         height, width = self.tile_shape or (rows, outputs)
         scheme = self._scheme()
         source, line = self.source_resistance or 0.0, self.line_resistance or 0.0
-        full_scale = 1.0 if self.max_input_voltage is None else None
         adc = None
         if self.ADC_resolution is not None and self.quant_method is not None:
             rate = self.ADC_overflow_rate
@@ -101,9 +100,7 @@ class Options:
             wires=Wires(row=line, column=line, source=source, sense=source),
             engine="linear",
             scheme=scheme,
-            dac=DAC(
-                v_max=1.0 if self.max_input_voltage is None else self.max_input_voltage, full_scale=full_scale
-            ),
+            dac=DAC(v_max=self.max_input_voltage),
             adc=adc,
             effects=effects,
             v_read=self.memristor_model.read_voltage_of(Dict2Obj(arguments)),
@@ -251,6 +248,6 @@ class MemristiveLayer(nn.Module):
     def fit(self, samples: int = TUNING_VECTORS) -> list[Fit]:
         """Fit every product to the digital one by one line, on random vectors; again changes nothing."""
         return [
-            product.tune(product.random_inputs(samples, seed=0), per="layer", test_fraction=0.25, seed=0)
+            product.tune(per="layer", test_fraction=0.25, seed=0, samples=samples)
             for product in self.products
         ]
