@@ -28,7 +28,7 @@ from cosim.devices.ir import (
 from cosim.devices.pruning import prune
 from cosim.errors import ModelError
 
-__all__ = ["with_jacobian"]
+__all__ = ["RULES", "with_jacobian"]
 
 _Tangent: TypeAlias = str | None  # the name of a value; None is 0
 
@@ -70,6 +70,10 @@ class _Code:
             self._known[key] = self._owner.name(operands)
             self.code.append(Instruction(self._known[key], opcode, operands))
         return self._known[key]
+
+    @property
+    def one(self) -> str:
+        return _ONE
 
     def number(self, value: float) -> str:
         return self._owner.constant(value)
@@ -136,7 +140,7 @@ class _Differentiation:
             changed = False
             for block in self._function.blocks:
                 pairs = [(phi.result, [v for _, v in phi.incoming]) for phi in block.phis]
-                pairs += [(c.result, c.operands) for c in block.code if c.opcode in _RULES and c.result]
+                pairs += [(c.result, c.operands) for c in block.code if c.opcode in RULES and c.result]
                 for result, operands in pairs:
                     found = nothing.union(*(depends.get(v, nothing) for v in operands))
                     if found != depends.get(result, nothing):
@@ -173,7 +177,7 @@ class _Differentiation:
     def _differentiate(self, code: _Code, instruction: Instruction, unknown: int) -> None:
         value = str(instruction.result)
         tangents = [self.tangent(v, unknown) for v in instruction.operands]
-        found = _RULES[instruction.opcode](code, value, instruction.operands, tangents, self._literals)
+        found = RULES[instruction.opcode](code, value, instruction.operands, tangents, self._literals)
         key = (value, unknown)
         if key not in self._tangents:
             self._tangents[key] = found
@@ -285,7 +289,7 @@ def _nonzero(code: _Code, value: str, floor: float = BESIDE) -> str:
 
 def _one_minus_square(code: _Code, x: str) -> str:
     """(1 - x)(1 + x), which keeps its digits at both ends."""
-    return code.op("fmul", code.op("fsub", _ONE, x), code.op("fadd", _ONE, x))
+    return code.op("fmul", code.op("fsub", code.one, x), code.op("fadd", code.one, x))
 
 
 def _over_root(square: Callable[[_Code, str], str], sign: int = 1) -> _Rule:
@@ -317,10 +321,10 @@ def _by_divisor(divisor: Callable[[_Code, str, str], str]) -> _Rule:
 
 
 def _square_plus_one(code: _Code, x: str) -> str:
-    return code.op("fadd", _ONE, code.op("fmul", x, x))
+    return code.op("fadd", code.one, code.op("fmul", x, x))
 
 
-_RULES: dict[str, _Rule] = {
+RULES: dict[str, _Rule] = {
     "fadd": _sum,
     "fsub": _difference,
     "fmul": _product,
@@ -348,6 +352,8 @@ _RULES: dict[str, _Rule] = {
     "acos": _over_root(_one_minus_square, -1),
     "atan": _by_divisor(lambda code, x, y: _square_plus_one(code, x)),
     "asinh": _over_root(_square_plus_one),
-    "acosh": _over_root(lambda code, x: code.op("fmul", code.op("fsub", x, _ONE), code.op("fadd", x, _ONE))),
+    "acosh": _over_root(
+        lambda code, x: code.op("fmul", code.op("fsub", x, code.one), code.op("fadd", x, code.one))
+    ),
     "atanh": _by_divisor(lambda code, x, y: _nonzero(code, _one_minus_square(code, x))),
 }

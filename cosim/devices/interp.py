@@ -214,7 +214,8 @@ def run_setup(ir: DeviceIR, given: Mapping[str, Scalar], conditions: Conditions 
     values = _run(ir.setup, {i.value: value(i) for i in ir.setup.inputs}, conditions, effects)
     return Setup(
         parameters={name: values[v] for name, v in zip(ir.parameter_names, ir.resolved, strict=True)},
-        cache=tuple(values[v] for v in ir.cache),
+        # one of a branch that was not taken is not used either
+        cache=tuple(values.get(v, 0.0) for v in ir.cache),
         collapsed=frozenset(int(v) for kind, v in effects if kind == "collapse"),
         out_of_range=tuple(dict.fromkeys(str(v) for kind, v in effects if kind == "out_of_range")),
     )

@@ -1,0 +1,1 @@
+"""cosim's own front end: Verilog-A text -> syntax tree -> structured SSA -> derivatives -> DeviceIR."""

@@ -1,0 +1,164 @@
+"""Verilog-A text -> DeviceIR."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from cosim.devices import ir
+from cosim.devices.preprocess import preprocess
+from cosim.devices.tokens import refusal
+from cosim.errors import ModelError, ParseError
+from cosim.verilog.derivatives import Differentiated, differentiate
+from cosim.verilog.elaborate import Elaborated, ParameterSetup, elaborate, set_up_parameters
+from cosim.verilog.parser import parse
+from cosim.verilog.regions import flatten, hoist, live_items
+from cosim.verilog.ssa import Region, Value
+from cosim.verilog.tree import Module, Source
+
+__all__ = ["compile_verilog"]
+
+
+def compile_verilog(path: Path | str, *, module: str | None = None) -> ir.DeviceIR:
+    """Compile one module of the Verilog-A file ``path`` (the only one that no other uses, unless named).
+
+    Raises ParseError for a text that is not Verilog-A and ModelError for what is not supported, both
+    with file and line.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp(), "r.va")
+    >>> _ = file.write_text('''module r(p, n); inout p, n; electrical p, n;
+    ...   parameter real g = 1m from [0:inf);
+    ...   analog I(p, n) <+ g*V(p, n);
+    ... endmodule''')
+    >>> compile_verilog(file).parameter_names
+    ('g',)
+    """
+    path = Path(path)
+    source = parse(preprocess(path))
+    chosen = _choose(path, source, module)
+    setup = set_up_parameters(chosen, source)
+    model = elaborate(chosen, source, setup)
+    compiled = _assemble(chosen, setup, model)
+    ir.validate(compiled)
+    return compiled
+
+
+def _choose(path: Path, source: Source, name: str | None) -> Module:
+    modules = {module.name: module for module in source.modules}
+    if not modules:
+        raise ParseError("no module in this file: a model starts with 'module name(ports);'", path=str(path))
+    if name is not None:
+        if name not in modules:
+            raise ModelError(f"{path}: no module {name!r}; it has: {', '.join(modules)}")
+        return modules[name]
+    used = {instance.module.text for module in source.modules for instance in module.instances}
+    tops = [module for module in source.modules if module.name not in used]
+    if len(tops) != 1:
+        names = ", ".join(module.name for module in tops or source.modules)
+        raise ModelError(f"{path}: {len(tops)} modules ({names}): name the one that is meant")
+    return tops[0]
+
+
+def _assemble(module: Module, setup: ParameterSetup, model: Elaborated) -> ir.DeviceIR:
+    circuit = model.circuit
+    outputs = [*model.resist.values(), *model.react.values()]
+    inputs = circuit.inputs
+    varying = [value for value in inputs.values() if model.builder.varies(value)]
+    done = differentiate(model.builder.root, circuit.probes, outputs, varying)
+    jacobian = _jacobian(model, done)
+    residuals = [
+        (done.values[model.resist[k]], done.values[model.react[k]]) for k in range(len(circuit.nodes))
+    ]
+    roots = [value for pair in residuals for value in pair]
+    roots += [value for entry in jacobian.values() for value in entry]
+    hoisted = Region()
+    evaluate, moved = hoist(done.builder.root, done.builder.varies, hoisted)
+    evaluate, needed = live_items(evaluate, roots)
+    _refuse_kept(module, inputs, needed)
+    cache = sorted(needed & moved, key=lambda value: value.name)
+    setup_region = Region([*setup.builder.root.items, *hoisted.items])
+    resolved = [setup.resolved[p.name] for p in setup.parameters]
+    setup_region, setup_needs = live_items(setup_region, [*cache, *resolved])
+    names = _setup_names(setup, inputs)
+    return ir.DeviceIR(
+        name=module.name,
+        parameters=setup.parameters,
+        nodes=tuple(circuit.nodes),
+        setup=flatten(setup_region, _setup_inputs(setup, inputs, setup_needs), names, [*cache, *resolved]),
+        evaluate=flatten(evaluate, _evaluate_inputs(inputs, cache, needed), {}, roots),
+        resolved=tuple(value.name for value in resolved),
+        cache=tuple(value.name for value in cache),
+        residuals=tuple(ir.Residual(*map(_output, pair)) for pair in residuals),
+        jacobian=tuple(
+            ir.JacobianEntry(row, column, *map(_output, entry)) for (row, column), entry in jacobian.items()
+        ),
+        collapsible=tuple(circuit.collapsible),
+        source_digest="",
+        compiler="cosim",
+    )
+
+
+def _output(value: Value) -> str | None:
+    return None if value.is_literal(0.0) else value.name
+
+
+def _jacobian(model: Elaborated, done: Differentiated) -> dict[tuple[int, int], list[Value]]:
+    """(row, column) -> static and reactive derivative, where either is not 0 everywhere."""
+    emit, zero = done.builder.emit, done.builder.literal(0.0)
+    entries: dict[tuple[int, int], list[Value]] = {}
+    for kind, outputs in enumerate((model.resist, model.react)):
+        for row, output in outputs.items():
+            for name, slope in done.slopes[output].items():
+                if done.builder.varies(slope):
+                    slope = emit("finite", slope)
+                for column, sign in model.circuit.probes[name].parts:
+                    entry = entries.setdefault((row, column), [zero, zero])
+                    entry[kind] = emit("fadd" if sign > 0 else "fsub", entry[kind], slope)
+    return {
+        place: entry for place, entry in sorted(entries.items()) if not all(v.is_literal(0.0) for v in entry)
+    }
+
+
+def _refuse_kept(module: Module, inputs: Mapping[tuple[str, str], Value], needed: set[Value]) -> None:
+    for (kind, name), value in inputs.items():
+        if kind == "kept" and value in needed:
+            raise refusal(
+                module.token,
+                f"variable {name} is read before it is set, so it would have to be carried between "
+                "evaluations: set it on every path, or make it a state on an internal node",
+            )
+
+
+def _setup_names(setup: ParameterSetup, inputs: Mapping[tuple[str, str], Value]) -> dict[Value, str]:
+    """What evaluate calls a parameter is its resolved value in the set-up."""
+    names = {}
+    for (kind, name), value in inputs.items():
+        if kind == "parameter":
+            names[value] = setup.resolved[name].name
+        elif kind == "given":
+            names[value] = setup.given[name].name
+    return names
+
+
+def _setup_inputs(
+    setup: ParameterSetup, inputs: Mapping[tuple[str, str], Value], needed: set[Value]
+) -> tuple[ir.Input, ...]:
+    more = [
+        ir.Input(value.name, kind, name, value.type)
+        for (kind, name), value in inputs.items()
+        if kind in ("temperature", "mfactor") and value in needed
+    ]
+    return (*setup.inputs, *more)
+
+
+def _evaluate_inputs(
+    inputs: Mapping[tuple[str, str], Value], cache: Iterable[Value], needed: set[Value]
+) -> tuple[ir.Input, ...]:
+    found = [
+        ir.Input(value.name, kind, name, value.type)
+        for (kind, name), value in inputs.items()
+        if value in needed
+    ]
+    found += [ir.Input(value.name, "cache", str(k), value.type) for k, value in enumerate(cache)]
+    return tuple(found)

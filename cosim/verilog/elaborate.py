@@ -1,0 +1,396 @@
+"""A module of the syntax tree -> equations of one flat circuit, as structured SSA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cosim.devices import ir
+from cosim.devices.ir import Type
+from cosim.devices.tokens import Token, parse_error, refusal
+from cosim.verilog.circuit import Circuit
+from cosim.verilog.lower_functions import ModuleLowering
+from cosim.verilog.lower_statements import assignments
+from cosim.verilog.parser import STANDARD_DISCIPLINES
+from cosim.verilog.scope import Branch, Bus, Net, PortBranch, Scope, Term
+from cosim.verilog.ssa import Builder, Conditional, Region, Value
+from cosim.verilog.tree import (
+    BranchDeclaration,
+    Instance,
+    Interval,
+    Module,
+    Name,
+    Parameter,
+    Range,
+    Source,
+    Variable,
+)
+
+__all__ = ["Elaborated", "ParameterSetup", "elaborate", "set_up_parameters"]
+
+
+@dataclass
+class ParameterSetup:
+    """How a model's parameters get their values: given, or by default; and what is out of range."""
+
+    builder: Builder
+    inputs: list[ir.Input]
+    resolved: dict[str, Value]
+    parameters: tuple[ir.Parameter, ...]
+    given: dict[str, Value]
+
+
+@dataclass
+class Elaborated:
+    builder: Builder
+    circuit: Circuit
+    resist: dict[int, Value]
+    react: dict[int, Value]
+    notes: list[str]
+
+
+def access_functions(source: Source) -> dict[str, str]:
+    """Access function -> "potential" or "flow", of the standard disciplines and the file's own."""
+    own = [(d.potential, d.flow) for d in source.disciplines.values()]
+    pairs = [*STANDARD_DISCIPLINES.values(), *own]
+    access = {potential: "potential" for potential, _ in pairs} | {flow: "flow" for _, flow in pairs}
+    access.pop("", None)
+    return access
+
+
+# --- parameters -------------------------------------------------------------------------------------
+
+
+def set_up_parameters(module: Module, source: Source) -> ParameterSetup:
+    """The set-up of the parameters of ``module``: defaults, types and ranges, in order."""
+    builder = Builder("s")
+    lowering = ModuleLowering(builder, None, {}, source.notes)
+    setup = ParameterSetup(builder, [], lowering.parameters, (), {})
+    lowering.given = lambda name: setup.given[name]
+    found = []
+    for parameter in module.parameters:
+        if parameter.alias_of:
+            continue
+        lowering.scope.declare(parameter.token, parameter)
+        if parameter.dimensions:
+            raise refusal(parameter.token, "array parameters are not supported yet: use one for each element")
+        kind = _type_of(lowering, parameter)
+        value, default = _resolve(lowering, setup, parameter, kind)
+        lowering.parameters[parameter.token.text] = value
+        if not parameter.local:
+            _check_range(lowering, parameter, value)
+            found.append(_describe(parameter, kind, default))
+    setup.parameters = tuple(found)
+    return setup
+
+
+def _type_of(lowering: ModuleLowering, parameter: Parameter) -> Type:
+    assert parameter.default is not None
+    kind = parameter.type or lowering.type_of(parameter.default)
+    return "string" if kind == "string" else "integer" if kind == "integer" else "real"
+
+
+def _resolve(
+    lowering: ModuleLowering, setup: ParameterSetup, parameter: Parameter, kind: Type
+) -> tuple[Value, Value]:
+    """The value of a parameter, and its default."""
+    builder, name, token = lowering.builder, parameter.token.text, parameter.token
+    assert parameter.default is not None
+    if parameter.local:
+        value = lowering.arithmetic.to_type(lowering.value(parameter.default), kind, token)
+        return value, value
+    raw, given = builder.fresh(kind), builder.fresh("boolean")
+    setup.inputs += [
+        ir.Input(raw.name, "parameter", name, kind),
+        ir.Input(given.name, "given", name, "boolean"),
+    ]
+    setup.given[name] = given
+    conditional = Conditional(given, Region(), Region())
+    with builder.inside(conditional.other):
+        default = lowering.arithmetic.to_type(lowering.value(parameter.default), kind, token)
+    builder.append(conditional)
+    return builder.merge(conditional, raw, default), default
+
+
+def _describe(parameter: Parameter, kind: Type, default: Value) -> ir.Parameter:
+    clauses = [f"{'exclude ' if i.exclude else ''}{i.text}" for i in parameter.intervals]
+    return ir.Parameter(
+        name=parameter.token.text,
+        type=kind,
+        instance=parameter.attributes.get("type") == "instance",
+        units=parameter.attributes.get("units", ""),
+        description=parameter.attributes.get("desc", ""),
+        range=" ".join(clauses),
+        default=default.literal,
+    )
+
+
+def _check_range(lowering: ModuleLowering, parameter: Parameter, value: Value) -> None:
+    """Report a value that no ``from`` clause allows, or that an ``exclude`` clause forbids."""
+    builder = lowering.builder
+    if not parameter.intervals:
+        return
+    inside = [_contains(lowering, parameter, i, value) for i in parameter.intervals if not i.exclude]
+    outside = [_contains(lowering, parameter, i, value) for i in parameter.intervals if i.exclude]
+    allowed = builder.literal(not inside)
+    for condition in inside:
+        allowed = builder.choose(allowed, builder.literal(True), condition)
+    for condition in outside:
+        allowed = builder.choose(condition, builder.literal(False), allowed)
+    if allowed.literal is True:
+        return
+    conditional = Conditional(allowed, Region(), Region())
+    name = parameter.token.text
+    with builder.inside(conditional.other):
+        # a literal of its own: the printer turns it into the parameter's number
+        builder.effect("out_of_range", Value(f"name_{name}", "string", name))
+    builder.append(conditional)
+
+
+def _contains(lowering: ModuleLowering, parameter: Parameter, interval: Interval, value: Value) -> Value:
+    builder, token = lowering.builder, parameter.token
+    if interval.values:
+        inside = builder.literal(False)
+        for expression in interval.values:
+            a, b = lowering.arithmetic.common([value, lowering.value(expression)], token)
+            opcode = {"real": "feq", "integer": "ieq", "string": "seq"}[a.type]
+            inside = builder.choose(inside, builder.literal(True), builder.emit(opcode, a, b))
+        return inside
+    inside = builder.literal(True)
+    for bound, opened, opcode in (
+        (interval.low, interval.low_open, "lt" if interval.low_open else "le"),
+        (interval.high, interval.high_open, "gt" if interval.high_open else "ge"),
+    ):
+        if bound is None:
+            if value.type == "real" and opened:
+                infinite = builder.literal(float("-inf") if opcode.startswith("l") else float("inf"))
+                inside = builder.choose(builder.emit("feq", value, infinite), builder.literal(False), inside)
+            continue
+        a, b = lowering.arithmetic.common([lowering.value(bound), value], token)
+        holds = builder.emit(("f" if a.type == "real" else "i") + opcode, a, b)
+        inside = builder.choose(inside, holds, builder.literal(False))
+    return inside
+
+
+# --- modules ----------------------------------------------------------------------------------------
+
+
+def elaborate(module: Module, source: Source, setup: ParameterSetup) -> Elaborated:
+    """The equations of ``module``, with those of the modules placed in it."""
+    builder = Builder()
+    circuit = Circuit(builder)
+    lowering = ModuleLowering(builder, circuit, access_functions(source), source.notes)
+    values = {p.name: circuit.input("parameter", p.name, p.type) for p in setup.parameters}
+    ports = _ports(lowering, module, circuit)
+    frame = _Frame(module, ports, values, lambda name: circuit.input("given", name, "boolean"), "")
+    _lower_module(lowering, frame, source, ())
+    return _close(lowering, circuit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A module with what its place gives it: nets of its ports, values of its parameters."""
+
+    module: Module
+    ports: Mapping[str, Net | Bus]
+    parameters: Mapping[str, Value]
+    given: Callable[[str], Value]
+    prefix: str
+
+
+def _ports(lowering: ModuleLowering, module: Module, circuit: Circuit) -> dict[str, Net | Bus]:
+    buses = {net.token.text: net.bus for net in module.nets if net.bus is not None}
+    found: dict[str, Net | Bus] = {}
+    for port in module.ports:
+        if port.text in found:
+            raise parse_error(port, f"port {port.text} stands twice in the list")
+        found[port.text] = _new_net(lowering, circuit, port, buses.get(port.text), "", terminal=True)
+    return found
+
+
+def _new_net(
+    lowering: ModuleLowering,
+    circuit: Circuit,
+    token: Token,
+    bus: Range | None,
+    prefix: str,
+    *,
+    terminal: bool,
+) -> Net | Bus:
+    name = prefix + token.text
+    if bus is None:
+        return circuit.net(name, terminal=terminal)
+    bounds = lowering.bounds((bus,), token)
+    count = abs(bounds[0][1] - bounds[0][0]) + 1
+    low = min(bounds[0])
+    return Bus(tuple(circuit.net(f"{name}[{low + k}]", terminal=terminal) for k in range(count)), bounds)
+
+
+def _lower_module(lowering: ModuleLowering, frame: _Frame, source: Source, stack: tuple[str, ...]) -> None:
+    """All equations of one module in its place."""
+    module = frame.module
+    if module.name in stack:
+        raise refusal(module.token, f"module {module.name} is placed inside itself")
+    saved = (lowering.scope, lowering.parameters, lowering.given, lowering.prefix)
+    lowering.scope, lowering.parameters = Scope(), {}
+    lowering.given, lowering.prefix = frame.given, frame.prefix
+    _declare(lowering, frame)
+    for statement in module.analog:
+        lowering.statement(statement)
+    for instance in module.instances:
+        _lower_instance(lowering, frame, instance, source, (*stack, module.name))
+    lowering.scope, lowering.parameters, lowering.given, lowering.prefix = saved
+
+
+def _lower_instance(
+    lowering: ModuleLowering, outer: _Frame, instance: Instance, source: Source, stack: tuple[str, ...]
+) -> None:
+    module = next((m for m in source.modules if m.name == instance.module.text), None)
+    if module is None:
+        raise refusal(
+            instance.module,
+            f"module {instance.module.text} is not in this file: include the file that has it",
+        )
+    prefix = f"{outer.prefix}{instance.token.text}."
+    ports = _connect(lowering, module, instance, prefix)
+    values, given = _instance_parameters(lowering, module, instance)
+    builder = lowering.builder
+    frame = _Frame(module, ports, values, lambda name: builder.literal(name in given), prefix)
+    _lower_module(lowering, frame, source, stack)
+
+
+def _connect(
+    lowering: ModuleLowering, module: Module, instance: Instance, prefix: str
+) -> dict[str, Net | Bus]:
+    """The nets of the ports; one that is left open gets a node of its own."""
+    circuit = lowering.circuit
+    assert circuit is not None
+    names = [port.text for port in module.ports]
+    if len(instance.connections) > len(names):
+        raise parse_error(instance.token, f"module {module.name} has {len(names)} ports")
+    ports: dict[str, Net | Bus] = {}
+    for k, (name, expression) in enumerate(instance.connections):
+        port = name or names[k]
+        if port not in names:
+            raise parse_error(instance.token, f"module {module.name} has no port {port}")
+        if expression is None:
+            continue
+        symbol = lowering.scope.find(expression.token.text) if isinstance(expression, Name) else None
+        ports[port] = symbol if isinstance(symbol, Bus) else lowering.net(expression, instance.token)
+    buses = {net.token.text: net.bus for net in module.nets if net.bus is not None}
+    for token in module.ports:
+        if token.text not in ports:
+            ports[token.text] = _new_net(
+                lowering, circuit, token, buses.get(token.text), prefix, terminal=False
+            )
+    return ports
+
+
+def _instance_parameters(
+    lowering: ModuleLowering, module: Module, instance: Instance
+) -> tuple[dict[str, Value], set[str]]:
+    """Values that an instance gives to parameters of its module."""
+    parameters = [p for p in module.parameters if not p.local]
+    known = {p.token.text: p.alias_of or p.token.text for p in parameters}
+    ordered = [p.token.text for p in parameters if not p.alias_of]
+    values: dict[str, Value] = {}
+    for k, (name, expression) in enumerate(instance.parameters):
+        if not name and k >= len(ordered):
+            raise parse_error(instance.token, f"module {module.name} has {len(ordered)} parameters")
+        target = known.get(name or ordered[k])
+        if target is None:
+            raise parse_error(instance.token, f"module {module.name} has no parameter {name}")
+        values[target] = lowering.value(expression)
+    return values, set(values)
+
+
+def _declare(lowering: ModuleLowering, frame: _Frame) -> None:
+    module, scope = frame.module, lowering.scope
+    for parameter in module.parameters:
+        _declare_parameter(lowering, parameter, frame.parameters)
+    _declare_nets(lowering, frame)
+    for token in module.genvars:
+        lowering.declare(Variable(token, "genvar"), frame.prefix)
+    for function in module.functions:
+        scope.declare(function.token, function)
+    for branch in module.branches:
+        _declare_branch(lowering, branch)
+    assigned = {a.target.token.text for statement in module.analog for a in assignments(statement)}
+    for variable in module.variables:
+        lowering.declare(variable, frame.prefix, kept=variable.token.text in assigned)
+
+
+def _declare_nets(lowering: ModuleLowering, frame: _Frame) -> None:
+    circuit, scope = lowering.circuit, lowering.scope
+    assert circuit is not None
+    grounds = {net.token.text for net in frame.module.nets if net.ground}
+    scope.symbols.update(frame.ports)
+    for net in frame.module.nets:
+        name = net.token.text
+        if name in frame.ports:
+            if name in grounds:
+                raise refusal(net.token, f"port {name} cannot be ground: connect it to ground outside")
+        elif name in grounds:
+            scope.symbols[name] = Net(frame.prefix + name, None)
+        elif name not in scope.symbols:
+            scope.symbols[name] = _new_net(
+                lowering, circuit, net.token, net.bus, frame.prefix, terminal=False
+            )
+
+
+def _declare_parameter(lowering: ModuleLowering, parameter: Parameter, values: Mapping[str, Value]) -> None:
+    """A parameter with its value: that of the model, that of the instance, or its default."""
+    token = parameter.token
+    if parameter.alias_of:
+        target = lowering.scope.find(parameter.alias_of)
+        if isinstance(target, Parameter):
+            lowering.scope.declare(token, target)
+        return
+    lowering.scope.declare(token, parameter)
+    if parameter.dimensions:
+        raise refusal(token, "array parameters are not supported yet: use one for each element")
+    assert parameter.default is not None
+    kind = _type_of(lowering, parameter)
+    value = None if parameter.local else values.get(token.text)
+    if value is None:
+        value = lowering.value(parameter.default)
+    lowering.parameters[token.text] = lowering.arithmetic.to_type(value, kind, token)
+
+
+def _declare_branch(lowering: ModuleLowering, branch: BranchDeclaration) -> None:
+    nets = [lowering.net(terminal, branch.token) for terminal in branch.terminals]
+    if branch.port:
+        lowering.scope.declare(branch.token, PortBranch(nets[0]))
+        return
+    if not 1 <= len(nets) <= 2:
+        raise parse_error(branch.token, "a branch has one or two nets")
+    second = nets[1] if len(nets) == 2 else Net("", None)
+    lowering.scope.declare(branch.token, Branch(lowering.prefix + branch.token.text, nets[0], second))
+
+
+def _close(lowering: ModuleLowering, circuit: Circuit) -> Elaborated:
+    """The rows of all unknowns, from what the environment holds at the end."""
+    builder = lowering.builder
+    contributions: dict[str, tuple[Term, Term, Value]] = {}
+    for key, term in list(lowering.environment.items()):
+        if isinstance(key, str):
+            continue
+        kind, name = key
+        if kind == "equation":
+            row = circuit.rows[int(name)]
+            row.resist.append(term.value)
+            if term.charge is not None:
+                row.react.append(term.charge)
+        elif str(name) not in contributions:
+            parts = [lowering.entry((part, str(name))) for part in ("flow", "potential", "rules")]
+            contributions[str(name)] = (parts[0], parts[1], parts[2].value)
+    circuit.close(contributions)
+    circuit.hold_lone_nodes()
+    resist, react = {}, {}
+    factor = circuit.input("mfactor", "mfactor")
+    for index, row in circuit.rows.items():
+        sums = [circuit.sums(row.resist), circuit.sums(row.react)]
+        if circuit.nodes[index].kind == "voltage":
+            sums = [builder.emit("fmul", factor, total) for total in sums]
+        resist[index], react[index] = sums
+    return Elaborated(builder, circuit, resist, react, lowering.notes)

@@ -1,0 +1,418 @@
+"""Lowering, second part: statements and analog functions."""
+
+from __future__ import annotations
+
+from cosim.devices.ir import Type
+from cosim.devices.tokens import Token, parse_error, refusal, words
+from cosim.verilog.lower_calls import CallLowering
+from cosim.verilog.lower_expressions import Key
+from cosim.verilog.scope import Constant, Scope, Slot, Term, size
+from cosim.verilog.ssa import Loop, Merge, Region, Value
+from cosim.verilog.tree import (
+    AnalogFunction,
+    Assign,
+    Binary,
+    Block,
+    Call,
+    CallStatement,
+    Case,
+    Contribute,
+    Event,
+    Expression,
+    For,
+    If,
+    Indirect,
+    Name,
+    Null,
+    Range,
+    Repeat,
+    Statement,
+    Variable,
+    Vector,
+    While,
+)
+
+__all__ = ["StatementLowering", "assignments", "flat"]
+
+_PRINTS = words(
+    "$strobe $display $monitor $write $debug $info $warning $error $fdisplay $fwrite $fstrobe $fclose"
+)
+_TYPES: dict[str, Type] = {"real": "real", "integer": "integer", "string": "string", "genvar": "integer"}
+_MOST_TURNS = 20_000  # of a loop that is written out
+
+
+class StatementLowering(CallLowering):
+    """Carries an environment through statements; contributions are entries of it like variables."""
+
+    _calling: tuple[str, ...] = ()
+    _in_event: Token | None = None
+
+    # --- declarations -------------------------------------------------------------------------
+
+    def declare(
+        self, variable: Variable, prefix: str = "", *, local: bool = False, kept: bool = False
+    ) -> None:
+        """``kept``: something else sets it as well, so that its initial value holds at the start only."""
+        bounds = self.bounds(variable.dimensions, variable.token)
+        kind = _TYPES[variable.type]
+        slot = Slot(prefix + variable.token.text, kind, bounds, None, local)
+        self.scope.declare(variable.token, slot)
+        if variable.initial is not None and not kept:
+            self._assign_all(slot, variable.initial, variable.token)
+
+    def bounds(self, ranges: tuple[Range, ...], place: Token) -> tuple[tuple[int, int], ...]:
+        return tuple((self.whole(r.first, place), self.whole(r.last, place)) for r in ranges)
+
+    def whole(self, expression: Expression, place: Token) -> int:
+        """An integer that is known while compiling."""
+        value = self.value(expression)
+        if value.literal is None or isinstance(value.literal, str):
+            raise refusal(place, "a size must be a number that is known before the run, such as [0:3]")
+        return int(value.literal)
+
+    # --- statements ---------------------------------------------------------------------------
+
+    def statement(self, node: Statement) -> None:
+        match node:
+            case Null():
+                return
+            case Assign():
+                self._assign(node)
+            case Contribute():
+                self._contribute(node)
+            case Block():
+                self._block(node)
+            case If():
+                self._if(node)
+            case Case():
+                self._case(node)
+            case For() | While() | Repeat():
+                self._loop(node)
+            case Event():
+                self._event(node)
+            case CallStatement():
+                self._call_statement(node.call)
+            case Indirect():
+                self._indirect(node)
+
+    def _block(self, node: Block) -> None:
+        outer, self.scope = self.scope, Scope(self.scope)
+        prefix = f"{self.prefix}{node.name or f'line {node.token.line}'}."
+        for parameter in node.parameters:
+            assert parameter.default is not None
+            value = self.value(parameter.default)
+            kind = parameter.type or value.type
+            self.scope.declare(
+                parameter.token, Constant((self.arithmetic.to_type(value, kind, parameter.token),))
+            )
+        for variable in node.variables:
+            self.declare(variable, prefix)
+        for statement in node.body:
+            self.statement(statement)
+        self.scope = outer
+
+    def _assign(self, node: Assign) -> None:
+        token = node.target.token
+        slot = self.scope.find(token.text)
+        if not isinstance(slot, Slot):
+            what = "is not declared" if slot is None else "is not a variable: it cannot be set"
+            raise parse_error(token, f"{token.text} {what}")
+        if isinstance(node.target, Name):
+            if slot.bounds:
+                self._assign_all(slot, node.value, token)
+            else:
+                self.write(slot, slot.name, self.typed(self.term(node.value), slot.type, token))
+            return
+        if not slot.bounds:
+            raise parse_error(token, f"{token.text} is not an array")
+        term = self.typed(self.term(node.value), slot.type, token)
+        position = self.position(node.target, slot.bounds)
+        if position.literal is not None:
+            self.write(slot, f"{slot.name}[{int(position.literal)}]", term)
+            return
+        value = self.plain(term)
+        for k in range(size(slot.bounds)):
+            key = f"{slot.name}[{k}]"
+            here = self.builder.emit("ieq", position, self.builder.literal(k))
+            old = self.plain(self.read(slot, key))
+            self.write(slot, key, Term(self.builder.choose(here, value, old)))
+
+    def _assign_all(self, slot: Slot, value: Expression, place: Token) -> None:
+        """A value for a scalar, ``'{...}`` for the elements of an array."""
+        if not slot.bounds:
+            self.write(slot, slot.name, self.typed(self.term(value), slot.type, place))
+            return
+        items = flat(value)
+        if items is None or len(items) != size(slot.bounds):
+            raise parse_error(place, f"array {place.text} needs '{{...}} with {size(slot.bounds)} values")
+        for k, item in enumerate(items):
+            self.write(slot, f"{slot.name}[{k}]", self.typed(self.term(item), slot.type, place))
+
+    def _contribute(self, node: Contribute) -> None:
+        token = node.access.token
+        if token.text not in self.access:
+            raise parse_error(token, f"{token.text} is not an access function: '<+' needs V(...) or I(...)")
+        if self._calling:
+            raise parse_error(token, "an analog function cannot contribute: return the value")
+        if self._in_event is not None:
+            raise refusal(token, "a contribution inside an event: set a variable there, contribute outside")
+        self._add(node.access, self.typed(self.term(node.value), "real", token))
+
+    def _add(self, access: Call, term: Term) -> None:
+        """Add ``term`` to the flow or potential of a branch; the last of the two kinds rules."""
+        branch, turned = self.access_branch(access)
+        if turned:
+            charge = None if term.charge is None else self.builder.emit("fneg", term.charge)
+            term = Term(self.builder.emit("fneg", term.value), charge)
+        kind = self.access[access.token.text]
+        other = "flow" if kind == "potential" else "potential"
+        old = self.entry((kind, branch.name))
+        rules = self.entry(("rules", branch.name)).value
+        zero = Term(self.builder.literal(0.0))
+        if rules.literal is not (kind == "potential"):
+            self.environment[other, branch.name] = zero
+        value = self.builder.emit("fadd", old.value, term.value)
+        charges = [t.charge for t in (old, term) if t.charge is not None]
+        charge = self.builder.emit("fadd", *charges) if len(charges) == 2 else charges[0] if charges else None
+        self.environment[kind, branch.name] = Term(value, charge)
+        self.environment["rules", branch.name] = Term(self.builder.literal(kind == "potential"))
+
+    def _indirect(self, node: Indirect) -> None:
+        """A source whose value is an unknown; its equation is the one given."""
+        circuit = self.circuit_of(node.access.token)
+        index, value = circuit.new_implicit()
+        left, right = (
+            self.typed(self.term(side), "real", node.access.token) for side in (node.left, node.right)
+        )
+        minus = Token("operator", "-", node.access.token.file, node.access.token.line, 1)
+        self.environment["equation", index] = self._binary(minus, left, right)
+        self._add(node.access, Term(value))
+
+    def entry(self, key: Key) -> Term:
+        return self.environment.get(key) or self.default(key)
+
+    # --- conditions ---------------------------------------------------------------------------
+
+    def _if(self, node: If) -> None:
+        condition = self.arithmetic.boolean(self.value(node.condition), node.token)
+        if condition.literal is not None:
+            taken = node.then if condition.literal else node.other
+            if taken is not None:
+                self.nested(taken)
+            return
+
+        def then() -> None:
+            self.nested(node.then)
+
+        def other() -> None:
+            if node.other is not None:
+                self.nested(node.other)
+
+        self.branch(condition, then, other)
+
+    def nested(self, node: Statement) -> None:
+        self._depth += 1
+        if self._depth > 200:
+            raise refusal(_place(node), "conditions are nested more than 200 deep: use case, or an array")
+        self.statement(node)
+        self._depth -= 1
+
+    def _case(self, node: Case) -> None:
+        selector = self.value(node.selector)
+        default = next((arm for labels, arm in node.arms if not labels), None)
+        arms = [(labels, arm) for labels, arm in node.arms if labels]
+        self._case_arms(node.token, selector, arms, default)
+
+    def _case_arms(
+        self,
+        token: Token,
+        selector: Value,
+        arms: list[tuple[tuple[Expression, ...], Statement]],
+        default: Statement | None,
+    ) -> None:
+        """The first arm with an equal label, else ``default``; each turn decides one arm."""
+        if not arms:
+            if default is not None:
+                self.nested(default)
+            return
+        labels, arm = arms[0]
+        equal = self.builder.literal(False)
+        for label in labels:
+            place = Binary(_as(token, "=="), label, label).token
+            same = self.arithmetic.binary(place, selector, self.value(label))
+            equal = self.builder.choose(equal, self.builder.literal(True), same)
+        if equal.literal is not None:
+            if equal.literal:
+                self.nested(arm)
+            else:
+                self._case_arms(token, selector, arms[1:], default)
+            return
+
+        def then() -> None:
+            self.nested(arm)
+
+        def other() -> None:
+            self._case_arms(token, selector, arms[1:], default)
+
+        self._depth += 1
+        self.branch(equal, then, other)
+        self._depth -= 1
+
+    # --- loops --------------------------------------------------------------------------------
+
+    def _loop(self, node: For | While | Repeat) -> None:
+        """Written out while its condition is known; else a loop of the compiled code."""
+        if isinstance(node, Repeat):
+            for _ in range(self.whole(node.count, node.token)):
+                self.nested(node.body)
+            return
+        if isinstance(node, For):
+            self._assign(node.before)
+        turns = 0
+        while True:
+            condition = self.arithmetic.boolean(self.value(node.condition), node.token)
+            if condition.literal is None:
+                break
+            if not condition.literal:
+                return
+            turns += 1
+            if turns > _MOST_TURNS:
+                raise refusal(node.token, f"a loop of more than {_MOST_TURNS} turns")
+            self.nested(node.body)
+            if isinstance(node, For):
+                self._assign(node.after)
+        self._running_loop(node)
+
+    def _running_loop(self, node: For | While) -> None:
+        """A loop whose number of turns shows only in the run."""
+        merges = {}
+        for key in self._assigned(node):
+            start = self.environment.get(key) or self.default(key)
+            merges[key] = (start, self.builder.fresh(start.value.type, varying=True))
+            self.environment[key] = Term(merges[key][1])
+        before = dict(self.environment)
+        head, body = Region(), Region()
+        with self.builder.inside(head):
+            condition = self.arithmetic.boolean(self.value(node.condition), node.token)
+        with self.builder.inside(body):
+            self.nested(node.body)
+            if isinstance(node, For):
+                self._assign(node.after)
+            changed = self.environment
+            last = {key: self._loop_value(key, changed, node.token) for key in merges}
+        for key in changed:
+            local = isinstance(key, str) and key not in before  # of a block inside: set anew at each turn
+            if changed.get(key) != before.get(key) and key not in merges and not local:
+                raise refusal(
+                    node.token, "a loop without a fixed number of turns cannot contribute or differentiate"
+                )
+        self.environment = before
+        self.builder.append(
+            Loop(
+                [Merge(v, start.value, last[key]) for key, (start, v) in merges.items()],
+                head,
+                condition,
+                body,
+            )
+        )
+
+    def _loop_value(self, key: Key, environment: dict[Key, Term], place: Token) -> Value:
+        term = environment[key]
+        if term.charge is not None:
+            raise refusal(place, "ddt in a loop without a fixed number of turns: take it out of the loop")
+        return term.value
+
+    def _assigned(self, node: For | While) -> list[str]:
+        """Keys of all variables that the loop sets."""
+        keys: dict[str, None] = {}
+        for assign in assignments(node):
+            slot = self.scope.find(assign.target.token.text)
+            if isinstance(slot, Slot):
+                names = (
+                    [f"{slot.name}[{k}]" for k in range(size(slot.bounds))] if slot.bounds else [slot.name]
+                )
+                for key in names:
+                    self.read(slot, key)
+                    keys[key] = None
+        return list(keys)
+
+    # --- events and calls ---------------------------------------------------------------------
+
+    def _event(self, node: Event) -> None:
+        names = {event.token.text for event in node.events}
+        if names == {"final_step"}:
+            self.notes.append(f"{node.token.where}: @(final_step) is dropped: nothing happens after the run")
+            return
+        if not names <= {"initial_step", "initial"}:
+            event = next(e.token for e in node.events if e.token.text not in ("initial_step", "initial"))
+            raise refusal(event, f"event {event.text} is not supported yet")
+        outer, self._in_event = self._in_event, node.token
+        before = dict(self.environment)
+        self.statement(node.body)
+        self._in_event = outer
+        for key, term in self.environment.items():
+            if term != before.get(key) and self.builder.varies(term.value):
+                raise refusal(
+                    node.token, f"{key} is set at the start from what changes later: not supported yet"
+                )
+
+    def _call_statement(self, call: Call) -> None:
+        name = call.token.text
+        if name in _PRINTS:
+            self.notes.append(f"{call.token.where}: {name} is dropped: nothing is printed during a solve")
+        elif name == "$discontinuity":
+            return
+        elif isinstance(self.scope.find(name), AnalogFunction):
+            self.term(call)
+        else:
+            raise self.unknown_call(call)
+
+
+def _place(node: Statement) -> Token:
+    return (
+        node.access.token
+        if isinstance(node, Contribute | Indirect)
+        else (
+            node.target.token
+            if isinstance(node, Assign)
+            else node.call.token
+            if isinstance(node, CallStatement)
+            else node.token
+        )
+    )
+
+
+def _as(token: Token, text: str) -> Token:
+    return Token("operator", text, token.file, token.line, token.column, token.macro)
+
+
+def flat(value: Expression) -> list[Expression] | None:
+    """The values of a (nested) vector, rows first."""
+    if not isinstance(value, Vector):
+        return None
+    items: list[Expression] = []
+    for item in value.items:
+        items.extend(flat(item) or [item])
+    return items
+
+
+def assignments(node: Statement) -> list[Assign]:
+    """Every assignment below ``node``."""
+    found: list[Assign] = []
+    pending: list[Statement | None] = [node]
+    while pending:
+        item = pending.pop()
+        match item:
+            case Assign():
+                found.append(item)
+            case Block():
+                pending.extend(item.body)
+            case If():
+                pending += [item.then, item.other]
+            case Case():
+                pending.extend(arm for _, arm in item.arms)
+            case For():
+                pending += [item.before, item.after, item.body]
+            case While() | Repeat() | Event():
+                pending.append(item.body)
+    return found
