@@ -71,8 +71,8 @@ def as_tensor(value: Array, name: str, *, like: torch.Tensor | None = None) -> t
 
 
 @contextmanager
-def out_of_memory(doing: str) -> Iterator[None]:
-    """Turn what torch and numpy raise where memory runs out into OutOfMemory, which says what was done.
+def out_of_memory(doing: str, *, remedy: str = "take smaller arrays, or fewer at a time") -> Iterator[None]:
+    """Turn what torch and numpy raise where memory runs out into OutOfMemory: what was done, what helps.
 
     >>> with out_of_memory("solving"):
     ...     torch.empty(2**60)
@@ -86,9 +86,7 @@ def out_of_memory(doing: str) -> Iterator[None]:
             isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)
         ):
             raise
-        raise OutOfMemory(
-            f"{doing} needs more memory than there is: take smaller arrays, or fewer at a time"
-        ) from error
+        raise OutOfMemory(f"{doing} needs more memory than there is: {remedy}") from error
 
 
 def check_finite(value: torch.Tensor, name: str) -> torch.Tensor:

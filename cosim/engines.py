@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, final
 
-from cosim.arrays import Array
+from cosim.arrays import Array, out_of_memory
 from cosim.crossbar import Solution, Tile
 from cosim.errors import SpecError
 
@@ -44,14 +44,16 @@ class Engine:
     def solve(self, tile: Tile, voltages: Array, **options: Any) -> Solution:
         """Currents of every vector; failures are in ``status``, ``stats["seconds"]`` is the wall time.
 
-        Raises SpecError for an option that this engine does not have.
+        Raises SpecError for an option that this engine does not have, OutOfMemory where memory ends.
         """
         unknown = sorted(set(options) - set(self.options))
         if unknown:
             known = ", ".join(self.options) or "none"
             raise SpecError(f"engine {self.name!r} has no option {unknown[0]!r}; its options are: {known}")
         start = time.perf_counter()
-        solution = self._load()(tile, voltages, **options)
+        fewer = "lower memory=, or give it" if "memory" in self.options else "give it"
+        with out_of_memory(f"engine {self.name!r}", remedy=f"{fewer} fewer vectors or tiles at a time"):
+            solution = self._load()(tile, voltages, **options)
         seconds = time.perf_counter() - start
         return replace(solution, stats={**solution.stats, "seconds": seconds})
 

@@ -21,6 +21,7 @@ PACKAGE = Path(cosim.__file__).parent
 # under TYPE_CHECKING too). A new module goes in as high as its imports allow.
 ORDER = """
 errors checks arrays text shipped
+reaper processes jobs
 devices.ir
 devices.tokens devices.refusals devices.preprocess devices.syntax devices.expressions devices.flow
 devices.parser devices.source devices.diagnostics
@@ -32,7 +33,7 @@ verilog.lower_functions verilog.derivatives verilog.elaborate verilog.regions ve
 devices.build devices.catalogue devices.static devices.integrator devices.dynamics devices.device
 devices.held
 wires nodes crossbar
-spice.deck spice.dialects.ngspice spice.rules spice.rawfile spice.jobs spice.ngspice spice.retry
+spice.deck spice.dialects.ngspice spice.rules spice.rawfile spice.ngspice spice.retry
 spice.tile spice.transient spice.netlist
 solvers.blocks solvers.leaf solvers.rounds solvers.elimination solvers.probes
 solvers.linear

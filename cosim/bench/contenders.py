@@ -13,8 +13,8 @@ import torch
 from cosim.bench.problems import Case, Problem, SparseNetwork
 from cosim.engines import solve
 from cosim.errors import CosimError, SolveError
+from cosim.jobs import cores
 from cosim.solvers.linear import LinearNetwork
-from cosim.spice.jobs import cores
 from cosim.spice.ngspice import find_ngspice
 
 __all__ = ["Contender", "SetUp", "Solver", "own_contenders", "refined_splu"]

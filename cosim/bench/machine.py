@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from cosim.errors import CosimError
-from cosim.spice.jobs import cores
+from cosim.jobs import cores
 from cosim.spice.ngspice import find_ngspice
 
 __all__ = ["describe_machine", "slug"]

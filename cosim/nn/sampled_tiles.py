@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch.nn.functional import pad
 from cosim.arrays import Currents, Voltages
 from cosim.crossbar import Solution, Status, Tile
 from cosim.engines import find_engine
-from cosim.errors import ToolFailed
+from cosim.errors import OutOfMemory, SolveError, ToolError
 from cosim.nn.estimates import Errors, share_beyond
 from cosim.nn.matmul import CrossbarMatmul
 from cosim.nn.recording import Recorder
@@ -28,32 +27,24 @@ _TILES_AT_ONCE = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """The engine that is believed. executor: runs the jobs of ngspice; None for another engine."""
+    """The engine that is believed, and its options."""
 
     engine: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    executor: Executor | None = None
-    workers: int = 1
 
-    def options_for(self, tiles: int, vectors: int) -> dict[str, Any]:
-        """All options for ``vectors`` of each tile: one job per tile, more where workers would idle."""
-        if self.executor is None:
-            return dict(self.options)
-        chunk = math.ceil(vectors / math.ceil(self.workers / tiles))
-        return {**self.options, "executor": self.executor, "chunk": max(1, chunk)}
 
-    def solve(self, tile: Tile, volts: Voltages) -> Solution:
-        """Without an exception for a program that failed: no vector is solved then, and stats say why."""
+def _solved(engine: str, tile: Tile, volts: Voltages, **options: Any) -> Solution:
+    """Without an exception where nothing could be solved: no vector is then, and stats say why."""
+    try:
+        return find_engine(engine).solve(tile, volts, **options)
+    except (ToolError, SolveError, OutOfMemory) as error:
         tiles, vectors = volts.shape[:2]
-        try:
-            return find_engine(self.engine).solve(tile, volts, **self.options_for(tiles, vectors))
-        except ToolFailed as error:
-            return Solution(
-                currents=volts.new_full((tiles, vectors, tile.columns), math.nan),
-                status=torch.full((tiles, vectors), int(Status.NOT_RUN), device=volts.device),
-                engine=self.engine,
-                stats={"errors": (str(error),)},
-            )
+        return Solution(
+            currents=volts.new_full((tiles, vectors, tile.columns), math.nan),
+            status=torch.full((tiles, vectors), int(Status.NOT_RUN), device=volts.device),
+            engine=engine,
+            stats={"errors": (str(error),)},
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,8 +111,8 @@ def validate_tiles(
     found: list[tuple[Errors, Errors]] = []
     for part in sample.split(_TILES_AT_ONCE):
         tile = product.some_tiles(part.numbers)
-        mine = find_engine(product.engine).solve(tile, part.volts)
-        truth = reference.solve(tile, part.volts)
+        mine = _solved(product.engine, tile, part.volts)
+        truth = _solved(reference.engine, tile, part.volts, **reference.options)
         failures += _reasons(mine, truth)
         found += _errors(product, part, mine, truth)
         advance(len(part.numbers) / len(sample.numbers))

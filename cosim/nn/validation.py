@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,20 +13,21 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cosim.arrays import check_finite
+from cosim.checks import as_integer, as_number, as_seed
 from cosim.engines import find_engine
 from cosim.errors import CosimError, SolveError, SpecError
+from cosim.jobs import as_timeout, as_workers, cores
 from cosim.nn.model import ConvertedModel, batches
 from cosim.nn.recording import Recorder
 from cosim.nn.sampled_tiles import Reference, validate_tiles
 from cosim.nn.validation_report import LayerValidation, Validation
 from cosim.nn.whole_inputs import Batch, Pass, check_outputs, first_tensor, passes, summary
-from cosim.spice.jobs import cores
 from cosim.spice.ngspice import find_ngspice
 
 __all__ = ["validate"]
 
 _REFERENCES = ("newton", "ngspice")
-_OWN_OPTIONS = ("chunk", "executor", "nodes", "progress")  # of an engine, set here
+_OWN_OPTIONS = ("chunk", "executor", "nodes", "progress", "workers")  # of an engine, set here
 
 
 def validate(
@@ -69,14 +69,15 @@ def validate(
     (8, True)
     """
     _check_model(model, reference)
-    _check_options(reference, samples, confidence, workers, options)
+    samples, seed = as_integer(samples, "samples", at_least=1), as_seed(seed)
+    confidence, workers = as_number(confidence, "confidence", above=0, below=1), as_workers(workers)
+    _check_options(reference, workers, options)
     given = _check_inputs(inputs)
     total = sum(len(first_tensor(batch)) for batch in given)
-    if isinstance(end_to_end, bool) or not isinstance(end_to_end, int) or not 0 <= end_to_end <= total:
-        raise SpecError(f"end_to_end is {end_to_end!r}: choose 0 to {total}, the number of inputs")
-    workers = workers or cores()
-    pool = ThreadPoolExecutor(workers) if reference == "ngspice" else nullcontext()
-    with torch.no_grad(), _left_as_found(model), pool as executor:
+    end_to_end = as_integer(end_to_end, "end_to_end", at_least=0, at_most=total)
+    if reference == "ngspice":
+        options["workers"] = workers or cores()
+    with torch.no_grad(), _left_as_found(model):
         recorders = _record(model, given, samples, seed)
         if end_to_end:
             check_outputs(model, given, end_to_end, seed)  # before the long part
@@ -84,7 +85,7 @@ def validate(
             run = _Run(
                 model=model,
                 recorders=recorders,
-                reference=Reference(engine=reference, options=options, executor=executor, workers=workers),
+                reference=Reference(engine=reference, options=options),
                 settings={"samples": samples, "seed": seed, "confidence": confidence},
                 advance=advance,
             )
@@ -110,15 +111,11 @@ def _check_model(model: Any, reference: str) -> None:
             )
 
 
-def _check_options(
-    reference: str, samples: int, confidence: float, workers: int | None, options: Mapping[str, Any]
-) -> None:
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise SpecError(f"samples is {samples!r}: it must be a whole number, 1 or more")
-    if not 0 < confidence < 1:
-        raise SpecError(f"confidence is {confidence}: it must lie between 0 and 1, such as 0.95")
-    if workers is not None and workers < 1:
-        raise SpecError(f"workers is {workers}: it must be 1 or more")
+def _check_options(reference: str, workers: int | None, options: Mapping[str, Any]) -> None:
+    if workers is not None and reference != "ngspice":
+        raise SpecError(f"workers is {workers}: {reference!r} runs no processes; leave it out")
+    if "timeout" in options:
+        as_timeout(options["timeout"])
     known = [name for name in find_engine(reference).options if name not in _OWN_OPTIONS]
     for name in options:
         if name not in known:
@@ -238,10 +235,7 @@ class _Run:
         if not end_to_end:
             return
         self.advance(0, "end to end")
-        total = sum(len(first_tensor(batch)) for batch in given)
-        seen = {name: recorder.seen / total for name, recorder in self._reached.items()}
-        seed = self.settings["seed"]
-        for found in passes(self.model, given, end_to_end, self.reference, seed=seed, vectors=seen):
+        for found in passes(self.model, given, end_to_end, self.reference, seed=self.settings["seed"]):
             self.passes.append(found)
             self.advance(len(found.chosen), "end to end")
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from cosim.errors import SolveError, SpecError, ToolFailed
+from cosim.errors import OutOfMemory, SolveError, SpecError, ToolError
 from cosim.nn.estimates import Errors, share
 from cosim.nn.model import ConvertedModel
 from cosim.nn.sampled_tiles import Reference
@@ -38,7 +37,7 @@ def check_outputs(model: ConvertedModel, given: Sequence[Batch], count: int, see
     numbers, batch = next(_chosen(given, count, seed))
     try:
         result = model(*batch)
-    except (SolveError, ToolFailed):
+    except (SolveError, ToolError, OutOfMemory):
         return  # ``passes`` finds out for which inputs
     except SpecError:
         raise
@@ -50,22 +49,15 @@ def check_outputs(model: ConvertedModel, given: Sequence[Batch], count: int, see
 
 
 def passes(
-    model: ConvertedModel,
-    given: Sequence[Batch],
-    count: int,
-    reference: Reference,
-    *,
-    seed: int,
-    vectors: Mapping[str, float],
+    model: ConvertedModel, given: Sequence[Batch], count: int, reference: Reference, *, seed: int
 ) -> Iterator[Pass]:
     """``count`` inputs drawn with ``seed``, some at a time; one that a solver fails on is told apart.
 
-    vectors: how many input vectors each product sees per input. ``model`` is not changed.
+    ``model`` is not changed.
     """
     mine, exact = copy.deepcopy(model), copy.deepcopy(model)
-    for name, product in exact.products.items():
-        total = math.ceil(_INPUTS_AT_ONCE * vectors.get(name, 1.0))
-        product.set_engine(reference.engine, **reference.options_for(product.tiling.tiles, total))
+    for product in exact.products.values():
+        product.set_engine(reference.engine, **reference.options)
     for numbers, batch in _chosen(given, count, seed):
         yield from _pass(mine, exact, numbers, batch)
 
@@ -77,7 +69,7 @@ def _pass(
         product.random_state.copy_(mine.products[name].random_state)
     try:
         found, truth = (_output(model(*batch), len(chosen)) for model in (mine, exact))
-    except (SolveError, ToolFailed) as error:
+    except (SolveError, ToolError, OutOfMemory) as error:
         if len(chosen) == 1:
             yield Pass(chosen=chosen, failure=str(error))
             return

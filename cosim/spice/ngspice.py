@@ -10,7 +10,6 @@ import functools
 import re
 import shutil
 import signal
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from cosim.errors import ParseError, ToolFailed, ToolNotFound
+from cosim.jobs import Job, JobResult, run_job
 from cosim.spice.deck import (
     GROUND,
     Current,
@@ -29,7 +29,6 @@ from cosim.spice.deck import (
     VoltageSource,
 )
 from cosim.spice.dialects.ngspice import RESULT, TESTBENCH, save_name, write_deck
-from cosim.spice.jobs import Job, JobResult, run_job
 from cosim.spice.rawfile import Plot, parse_raw
 from cosim.spice.rules import check_deck
 
@@ -54,6 +53,9 @@ INSTALL = (
 _SPINIT = b"set num_threads=1\n"
 _NOT_CONVERGED = 3  # the exit code that our testbench asks for when an analysis fails
 _TOO_LARGE = 1e50  # ngspice puts +-1e99 in place of an overflow
+_SCALES = {Sweep: "v(v-sweep)", Transient: "time"}  # what ngspice calls the first variable of a plot
+_OFF = 1e-3  # of a step: ngspice adds steps up, which rounds, and no point may pass for another
+_LAST = 1e-9  # relative, of the last time
 
 # ngspice says these and goes on, often to exit code 0
 _BAD = re.compile(
@@ -112,8 +114,8 @@ def _version(path: str, mtime_ns: int) -> Ngspice:
     return Ngspice(path=path, version=version)
 
 
-def make_job(deck: Deck, libraries: Mapping[str, Path], *, program: Ngspice, timeout: float) -> Job:
-    """The job that runs ``deck`` after its rule check. libraries: name in the deck -> .osdi file.
+def make_job(deck: Deck, libraries: Mapping[str, bytes], *, program: Ngspice, timeout: float) -> Job:
+    """The job that runs ``deck`` after its rule check. libraries: name in the deck -> the .osdi's bytes.
 
     Loading an .osdi runs native code: it is as trusted as the .va that it was compiled from.
     """
@@ -121,7 +123,7 @@ def make_job(deck: Deck, libraries: Mapping[str, Path], *, program: Ngspice, tim
     files = {name: text.encode("ascii") for name, text in write_deck(deck).items()}
     files["spinit"] = _SPINIT
     for name in deck.libraries:
-        files[name] = libraries[name].read_bytes()
+        files[name] = libraries[name]
     return Job(
         argv=(program.path, "-n", "-b", TESTBENCH),
         files=files,
@@ -144,8 +146,7 @@ def probe(program: str = "ngspice") -> Ngspice:
         analyses=(Sweep(source="V1", start=1.0, stop=1.0, step=1.0),),
         saves=(Current(source="V1"),),
     )
-    with tempfile.NamedTemporaryFile() as empty:
-        result = run_job(make_job(deck, {"probe.osdi": Path(empty.name)}, program=found, timeout=60.0))
+    result = run_job(make_job(deck, {"probe.osdi": b""}, program=found, timeout=60.0))
     if "osdi: no such command" not in result.stderr and "couldn't be loaded" in result.stderr:
         # it tried to load the empty library, as it should; nothing else may be wrong
         lines = [line for line in result.stderr.splitlines() if "osdi" not in line]
@@ -158,7 +159,7 @@ def probe(program: str = "ngspice") -> Ngspice:
 
 def run_deck(
     deck: Deck,
-    libraries: Mapping[str, Path] | None = None,
+    libraries: Mapping[str, bytes] | None = None,
     *,
     program: str = "ngspice",
     timeout: float = 600.0,
@@ -184,9 +185,9 @@ def usable(values: np.ndarray) -> np.ndarray:
 def read_result(result: JobResult, analyses: Sequence[Sweep | Transient], saves: Sequence[Save]) -> Reading:
     """The plots of a finished run; ToolFailed, with reason and log, unless all checks hold.
 
-    Exit code 0, no alarming line, KLU in use, exactly the saved variables and all points. A run that
-    only did not converge is no failure: its plots hold the points found. One with a singular matrix
-    has no plots: ngspice does not say which points it spoils.
+    Exit code 0, no alarming line, KLU in use, exactly the saved variables, and every point where its
+    analysis puts it. A run that only did not converge is no failure: its plots hold the points found.
+    One with a singular matrix has no plots: ngspice does not say which points it spoils.
     """
     log = _log(result)
     if result.timed_out:
@@ -210,7 +211,7 @@ def read_result(result: JobResult, analyses: Sequence[Sweep | Transient], saves:
     if "Using KLU" not in log:
         raise ToolFailed(f"ngspice did not use KLU, it may be built without: {INSTALL}", log=log)
     plots = _plots(result, log) if converged or RESULT in result.files else ()
-    _check_plots(plots, analyses if converged else None, saves, log)
+    _check_plots(plots, analyses, saves, log, converged=converged)
     return Reading(plots=plots, converged=converged, log=log, seconds=result.seconds)
 
 
@@ -224,27 +225,62 @@ def _plots(result: JobResult, log: str) -> tuple[Plot, ...]:
 
 
 def _check_plots(
-    plots: tuple[Plot, ...], analyses: Sequence[Sweep | Transient] | None, saves: Sequence[Save], log: str
+    plots: tuple[Plot, ...],
+    analyses: Sequence[Sweep | Transient],
+    saves: Sequence[Save],
+    log: str,
+    *,
+    converged: bool,
 ) -> None:
-    """The variables of every plot; with ``analyses``, also that all of their points are there."""
+    """The variables of every plot, and its points: all of its analysis, or the first if not converged."""
     expected = {save_name(save) for save in saves}
     for plot in plots:
-        scale, *names = plot.names
-        if scale not in ("v(v-sweep)", "time"):
+        scale, *names = plot.names or ("",)
+        if scale not in _SCALES.values():
             raise ToolFailed(f"ngspice wrote {scale!r} where the swept variable belongs", log=log)
+        if np.iscomplexobj(plot.values):
+            raise ToolFailed(f"ngspice wrote complex values in {plot.name!r}", log=log)
         if set(names) != expected or len(names) != len(expected):
             missing, extra = sorted(expected - set(names)), sorted(set(names) - expected)
-            raise ToolFailed(f"ngspice wrote other variables: without {missing}, with {extra}", log=log)
-    if analyses is None:
-        return
-    if len(plots) != len(analyses):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ToolFailed(
+                f"ngspice wrote other variables: without {missing}, with {extra}, twice {twice}", log=log
+            )
+    if converged and len(plots) != len(analyses):
         raise ToolFailed(f"ngspice wrote {len(plots)} plots for {len(analyses)} analyses", log=log)
-    for plot, analysis in zip(plots, analyses, strict=True):
-        points = len(plot.values)
-        if isinstance(analysis, Sweep) and points != analysis.points:
-            raise ToolFailed(f"ngspice wrote {points} points of {analysis.points}", log=log)
-        if not isinstance(analysis, Sweep) and not plot["time"][-1:] >= analysis.stop * (1 - 1e-9):
-            raise ToolFailed(f"ngspice stopped before {analysis.stop} s, with {points} points", log=log)
+    left = iter(analyses)
+    for plot in plots:
+        wrong = "more plots than analyses"
+        for analysis in left:
+            wrong = _wrong_points(plot, analysis, converged=converged)
+            if not wrong or converged:
+                break  # else: that analysis found no point, and wrote no plot
+        if wrong:
+            raise ToolFailed(f"ngspice wrote {wrong}", log=log)
+
+
+def _wrong_points(plot: Plot, analysis: Sweep | Transient, *, converged: bool) -> str:
+    """What is wrong with the points of ``plot``, in words; "" if they are those of ``analysis``."""
+    name, *_ = plot.names
+    found = plot.values[:, 0]
+    if name != _SCALES[type(analysis)]:
+        return f"{name!r} where {_SCALES[type(analysis)]!r} belongs"
+    if isinstance(analysis, Transient):
+        if not (np.isfinite(found).all() and (np.diff(found) > 0).all() and (found[:1] == 0).all()):
+            return "times that do not rise from 0"
+        if not (found[-1:] <= analysis.stop * (1 + _LAST)).all():
+            return f"times beyond {analysis.stop} s"
+        if converged and not (found[-1:] >= analysis.stop * (1 - _LAST)).any():
+            return f"no point at {analysis.stop} s: it stopped before, with {len(found)} points"
+        return ""
+    if len(found) > analysis.points or (converged and len(found) != analysis.points):
+        return f"{len(found)} points of {analysis.points}"
+    wanted = analysis.start + analysis.step * np.arange(len(found))
+    fits = np.abs(found - wanted) <= _OFF * analysis.step
+    if not fits.all():
+        k = int(fits.argmin())
+        return f"{found[k]:g} V as point {k} of the sweep, which is at {wanted[k]:g} V"
+    return ""
 
 
 def _alarm(log: str, *, converged: bool) -> str | None:

@@ -13,9 +13,9 @@ import numpy as np
 
 from cosim.crossbar import Status
 from cosim.errors import CosimError
+from cosim.jobs import JobResult
 from cosim.spice.deck import Options, Save, Sweep
 from cosim.spice.dialects.ngspice import save_name
-from cosim.spice.jobs import JobResult
 from cosim.spice.ngspice import Reading, read_result, usable
 
 __all__ = ["INDEX", "LADDER", "Attempt", "Findings", "Rung"]
@@ -101,7 +101,7 @@ class Findings:
         self.currents = np.full((*shape, len(saves)), np.nan)  # (*tiles, batch, columns) A
         self.status = np.full(shape, int(Status.NOT_RUN))  # (*tiles, batch)
         self.rung = np.full(shape, -1)  # (*tiles, batch) number in LADDER, -1 where unsolved
-        self.errors: list[Exception] = []
+        self.errors: list[CosimError] = []
         self.seconds = 0.0  # of ngspice
         self.jobs = 0
         self._saves = saves
@@ -114,11 +114,11 @@ class Findings:
                 stop = min(start + (chunk or batch), batch)
                 yield Attempt(tile=tile, vectors=tuple(range(start, stop)))
 
-    def take(self, attempt: Attempt, outcome: JobResult | Exception) -> list[Attempt]:
+    def take(self, attempt: Attempt, outcome: JobResult | CosimError) -> list[Attempt]:
         """Note what ``attempt`` solved; the attempts for what is left of it."""
         self.jobs += 1
         try:
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, CosimError):
                 raise outcome
             self.seconds += outcome.seconds
             reading = read_result(outcome, attempt.sweeps(), self._saves)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -19,8 +20,10 @@ import numpy as np
 import torch
 
 from cosim.arrays import Array
+from cosim.checks import as_integer
 from cosim.crossbar import Solution, Tile, Wires
 from cosim.errors import SpecError
+from cosim.jobs import Job, as_timeout, run_jobs, workers_pool
 from cosim.spice.deck import (
     GROUND,
     Current,
@@ -36,7 +39,6 @@ from cosim.spice.deck import (
     Sweep,
     VoltageSource,
 )
-from cosim.spice.jobs import Job, run_jobs
 from cosim.spice.ngspice import Ngspice, find_ngspice, make_job
 from cosim.spice.retry import INDEX, LADDER, Attempt, Findings
 
@@ -292,6 +294,7 @@ def solve_tile(
     voltages: Array,
     *,
     timeout: float = 600.0,
+    workers: int | None = None,
     executor: Executor | None = None,
     chunk: int | None = None,
     reltol: float = 1e-11,
@@ -303,11 +306,13 @@ def solve_tile(
 ) -> Solution:
     """Column currents of ``tile`` for ``voltages (*tiles, batch, rows)`` through ngspice.
 
-    One job per tile, or per ``chunk`` vectors of it, one after the other or on ``executor``; timeout
-    (s) is for each job. reltol, abstol (A), vntol (V), max_iterations: ngspice's Newton iteration.
+    One job per tile, or per ``chunk`` vectors of it, one after the other, or as many processes at a
+    time as ``workers`` says (then with more jobs where a worker would idle), or on an ``executor`` of
+    ``concurrent.futures``; timeout (s) is for each job. reltol, abstol (A), vntol (V), max_iterations:
+    ngspice's Newton iteration.
     A vector that does not converge climbs ``retry.LADDER``; stats["rungs"] counts which rung solved
     how many, stats["rung"] says it per vector. One that no rung solves is NaN with a status; so are
-    the vectors of a job that failed, with the reason in stats["errors"].
+    the vectors of a job that failed or could not run, with the reason in stats["errors"].
 
     Raises SpecError for bad input, ToolNotFound without ngspice, ToolFailed if every job fails.
 
@@ -317,33 +322,39 @@ def solve_tile(
     torch.Size([1, 2])
     """
     start = time.monotonic()
-    ngspice = find_ngspice(program)
+    timeout = as_timeout(timeout)
     options = Options(reltol=reltol, abstol=abstol, vntol=vntol, iterations=max_iterations)
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
-        raise SpecError(f"chunk is {chunk!r}: it must be a whole number of vectors, 1 or more")
+    chunk = None if chunk is None else as_integer(chunk, "chunk", at_least=1)
     volts = check_batch(tile, voltages)
-    libraries = {LIBRARY: tile.device.osdi(per_cell=per_cell(tile))}
-    found = Findings(volts.shape[:-1], _saves(tile.columns))
-    lowered = functools.lru_cache(maxsize=1)(functools.partial(lower_tile, tile))
+    with workers_pool(workers, executor) as pool, _progress(progress) as watch:
+        ngspice = find_ngspice(program)
+        libraries = {LIBRARY: tile.device.osdi(per_cell=per_cell(tile)).read_bytes()}
+        found = Findings(volts.shape[:-1], _saves(tile.columns))
+        lowered = functools.lru_cache(maxsize=1)(functools.partial(lower_tile, tile))
 
-    def job(attempt: Attempt) -> Job:
-        deck = tile_deck(
-            lowered(attempt.tile),
-            attempt.table(volts),
-            sweeps=attempt.sweeps(),
-            options=LADDER[attempt.rung].options(options),
-        )
-        return make_job(deck, libraries, program=ngspice, timeout=timeout)
+        def job(attempt: Attempt) -> Job:
+            deck = tile_deck(
+                lowered(attempt.tile),
+                attempt.table(volts),
+                sweeps=attempt.sweeps(),
+                options=LADDER[attempt.rung].options(options),
+            )
+            return make_job(deck, libraries, program=ngspice, timeout=timeout)
 
-    attempts = list(found.first(chunk))
-    with _progress(progress) as watch:
+        attempts = list(found.first(chunk or _share(volts.shape[:-1], workers)))
         while attempts:
-            outcomes = run_jobs(map(job, attempts), executor, watch(attempts))
+            outcomes = run_jobs(map(job, attempts), pool, watch(attempts))
             pairs = zip(attempts, outcomes, strict=True)
             attempts = [more for attempt, outcome in pairs for more in found.take(attempt, outcome)]
     if found.errors and not (found.rung >= 0).any():
         raise found.errors[0]
     return _solution(tile, found, ngspice, time.monotonic() - start)
+
+
+def _share(shape: tuple[int, ...], workers: int | None) -> int | None:
+    """Vectors for one job, so that no worker idles; shape: (*tiles, batch). None: all of a tile."""
+    tiles = math.prod(shape[:-1])
+    return max(1, math.ceil(shape[-1] / math.ceil(workers / tiles))) if workers and tiles else None
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from cosim.devices.dynamics import Trace, register_engine, state_from, tracked_node
-from cosim.errors import SpecError, ToolFailed
+from cosim.errors import CosimError, SpecError, ToolFailed
+from cosim.jobs import JobResult, run_jobs
 from cosim.spice.deck import (
     GROUND,
     Current,
@@ -26,7 +27,6 @@ from cosim.spice.deck import (
     WaveformSource,
 )
 from cosim.spice.dialects.ngspice import save_name
-from cosim.spice.jobs import JobResult, run_jobs
 from cosim.spice.ngspice import find_ngspice, make_job, read_result, usable
 from cosim.spice.rawfile import Plot
 from cosim.spice.tile import LIBRARY, given_values
@@ -86,7 +86,7 @@ def simulate(
     seconds = dt * np.arange(voltage.shape[0])
     volts = voltage.detach().to("cpu", torch.float64).reshape(len(seconds), -1).numpy()  # (T, devices)
     instances = _instances(device, state, voltage.shape[1:])
-    libraries = {LIBRARY: device.osdi(per_cell=tuple(instances[0]))}
+    libraries = {LIBRARY: device.osdi(per_cell=tuple(instances[0])).read_bytes()}
     decks = (
         transient_deck(device, _waveform(seconds, wave), own, reltol=reltol, max_step=step)
         for wave, own in zip(volts.T, instances, strict=True)
@@ -136,8 +136,8 @@ def _saved(device: Device) -> list[str]:
     return [save_name(save) for save in _saves(device)]
 
 
-def _plot(outcome: JobResult | Exception, device: Device, stop: float, step: float) -> Plot:
-    if isinstance(outcome, Exception):
+def _plot(outcome: JobResult | CosimError, device: Device, stop: float, step: float) -> Plot:
+    if isinstance(outcome, CosimError):
         raise outcome
     analysis = Transient(stop=stop, step=step, max_step=step)
     reading = read_result(outcome, (analysis,), _saves(device))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import math
+import os
+import resource
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -274,13 +277,13 @@ def test_samples_that_fail_are_counted_with_the_reason(monkeypatch: pytest.Monke
     assert "end to end: 10 inputs missing: engine 'newton' failed for 1 of 1 vectors" in str(report)
 
 
-def program(folder: Path, failing: str) -> str:
-    """ngspice, but for the jobs whose number a shell pattern matches."""
+def program(folder: Path, pattern: str, instead: str = "exit 1") -> str:
+    """ngspice; jobs whose number a shell pattern matches do something before, or instead if it ends them."""
     path = folder / "ngspice"
     path.write_text(
         "#!/bin/sh\n"
         f'case "$1" in --version) exec {shutil.which("ngspice")} "$@";; esac\n'
-        f'echo . >> {folder}/count; case "$(wc -l < {folder}/count)" in {failing}) exit 1;; esac\n'
+        f'echo . >> {folder}/count; case "$(wc -l < {folder}/count)" in {pattern}) {instead};; esac\n'
         f'exec {shutil.which("ngspice")} "$@"\n'
     )
     path.chmod(0o755)
@@ -300,6 +303,29 @@ def test_a_job_of_ngspice_that_fails_costs_its_own_samples(tmp_path: Path):
     assert "2.matmul: 8 samples missing: ngspice: " in str(report)
     json.dumps(report.to_dict(), allow_nan=False)
     report.plot()
+
+
+def test_a_disk_that_fills_up_costs_only_what_was_left(tmp_path: Path):
+    """From the second layer on, this process can write no file as large as the compiled model."""
+    model, x = converted(), drawn(20, 10)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    fill = (
+        f"{sys.executable} -c 'import os, resource; "
+        f"resource.prlimit({os.getpid()}, resource.RLIMIT_FSIZE, (4096, {before[1]}))'"
+    )
+    try:
+        report = cosim.validate(
+            model, x, samples=8, workers=1, end_to_end=2, program=program(tmp_path, "8", fill)
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    first, second = report.layers
+    assert (first.samples, second.samples) == (8, 0)
+    (why,) = second.failures
+    assert "OSError: [Errno 27] File too large" in why
+    assert "make room in" in why
+    assert report.end_to_end is not None
+    assert sum(report.end_to_end.failures.values()) == 2
 
 
 def test_no_sample_at_all_is_an_error(tmp_path: Path):
@@ -403,13 +429,40 @@ def test_ctrl_c_keeps_what_is_finished(monkeypatch: pytest.MonkeyPatch):
         (
             lambda x: cosim.validate(converted(), x, end_to_end=5),
             SpecError,
-            "end_to_end is 5: choose 0 to 4, the number of inputs",
+            "end_to_end is 5: it must be a whole number, at least 0 and at most 4",
         ),
-        (lambda x: cosim.validate(converted(), x, confidence=95), SpecError, "confidence is 95: it must lie"),
+        (
+            lambda x: cosim.validate(converted(), x, confidence=95),
+            SpecError,
+            "confidence is 95: it must",
+        ),
         (
             lambda x: cosim.validate(converted(), x, workers=0),
             SpecError,
-            "workers is 0: it must be 1 or more",
+            "workers is 0: it must be a whole number, at least 1",
+        ),
+        (lambda x: cosim.validate(converted(), x, workers="2"), SpecError, "workers is '2': it must be a wh"),
+        (
+            lambda x: cosim.validate(converted(), x, workers=2, reference="newton"),
+            SpecError,
+            "workers is 2: 'newton' runs no processes; leave it out",
+        ),
+        (lambda x: cosim.validate(converted(), x, seed=-1), SpecError, "seed is -1: it must be a whole num"),
+        (lambda x: cosim.validate(converted(), x, seed=0.5), SpecError, "seed is 0.5: it must be a whole n"),
+        (
+            lambda x: cosim.validate(converted(), x, timeout="9"),
+            SpecError,
+            "timeout is '9': it must be",
+        ),
+        (
+            lambda x: cosim.validate(converted(), x, confidence="9"),
+            SpecError,
+            "confidence is .9.: it",
+        ),
+        (
+            lambda x: cosim.validate(converted(), x, executor=None),
+            SpecError,
+            "no option 'executor' with 'ngspice'",
         ),
         (
             lambda x: cosim.validate(converted(), x, tolerance=1e-6),

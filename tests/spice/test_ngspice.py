@@ -61,6 +61,35 @@ FAILURES = {
         r"wrote 'frequency' where the swept variable belongs",
     ),
     "missing point": (writes(NAMES, GOOD[:1]), r"ngspice wrote 1 points of 2"),
+    "repeated index": (
+        writes(NAMES, [GOOD[0], [1.0, -0.5]]),
+        r"wrote 1 V as point 1 of the sweep, which is at 2 V",
+    ),
+    "indices out of order": (writes(NAMES, GOOD[::-1]), r"wrote 2 V as point 0 of the sweep, which is at 1"),
+    "index between two": (writes(NAMES, [GOOD[0], [1.9, -0.5]]), r"wrote 1.9 V as point 1 of the sweep"),
+    "index is NaN": (writes(NAMES, [GOOD[0], [float("nan"), -0.5]]), r"wrote nan V as point 1 of the sweep"),
+    "too many points": (writes(NAMES, [*GOOD, [3.0, -0.75]]), r"ngspice wrote 3 points of 2"),
+    "variable twice": (writes([*NAMES, NAMES[1]], [[*g, g[1]] for g in GOOD]), r"twice \['i\(v1\)'\]"),
+    "time in a sweep": (
+        writes(["time", "i(v1)"], GOOD),
+        r"wrote 'time' where 'v\(v-sweep\)' belongs",
+    ),
+    "complex": (
+        writes(NAMES, GOOD).replace("Flags: real", "Flags: complex").replace("Points: 2", "Points: 1"),
+        r"ngspice wrote complex values in 'DC transfer characteristic'",
+    ),
+    "not converged, repeated index": (
+        writes(NAMES, [GOOD[0], [1.0, -0.5]], code=3),
+        r"wrote 1 V as point 1 of the sweep",
+    ),
+    "not converged, first point missing": (
+        writes(NAMES, GOOD[1:], code=3),
+        r"wrote 2 V as point 0 of the sweep",
+    ),
+    "not converged, a plot too many": (
+        writes(NAMES, GOOD[:1], code=3).replace("wb').write(", "wb').write(2 * "),
+        r"wrote more plots than analyses",
+    ),
     "NaN": (writes(NAMES, [[1.0, float("nan")], [2.0, -0.5]]), r"answered values that are not finite"),
     "overflow": (writes(NAMES, [[1.0, -1e99], [2.0, -0.5]]), r"answered values that are not finite"),
     "error on stderr": (writes(NAMES, GOOD, says="Error: odd"), r"ngspice reported: Error: odd"),
@@ -76,6 +105,35 @@ FAILURES = {
     ),
     "not converged": (writes(NAMES, GOOD[:1], code=3), r"found no solution for every point"),
 }
+
+
+PULSE = Deck(
+    title="pulse",
+    elements=(
+        WaveformSource(name="V1", p="a", n="0", waveform=Waveform(seconds=(0.0, 2.0), volts=(0.0, 1.0))),
+        Resistor(name="R1", p="a", n="0", ohm=4.0),
+    ),
+    analyses=(Transient(stop=2.0, step=1.0, max_step=1.0),),
+    saves=(Current(source="V1"),),
+)
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ([0.0, 1.0, 1.0, 2.0], "ngspice wrote times that do not rise from 0"),
+        ([0.0, 1.0, 0.5, 2.0], "ngspice wrote times that do not rise from 0"),
+        ([0.5, 1.0, 2.0], "ngspice wrote times that do not rise from 0"),
+        ([0.0, float("nan"), 2.0], "ngspice wrote times that do not rise from 0"),
+        ([0.0, 1.0, 3.0], r"ngspice wrote times beyond 2\.0 s"),
+        ([0.0, 1.0], r"ngspice wrote no point at 2\.0 s: it stopped before, with 2 points"),
+        ([], r"ngspice wrote no point at 2\.0 s: it stopped before, with 0 points"),
+    ],
+)
+def test_times_that_cannot_be_are_not_believed(tmp_path, times, message):
+    program = fake_ngspice(tmp_path, writes(["time", "i(v1)"], [[time, 0.0] for time in times]))
+    with pytest.raises(ToolFailed, match=message):
+        run_deck(PULSE, program=program)
 
 
 @pytest.mark.parametrize("name", FAILURES)

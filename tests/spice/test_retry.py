@@ -9,8 +9,8 @@ import pytest
 
 from cosim.crossbar import Status
 from cosim.errors import ToolNotFound
+from cosim.jobs import JobResult
 from cosim.spice.deck import Current, Options
-from cosim.spice.jobs import JobResult
 from cosim.spice.retry import LADDER, Attempt, Findings
 from spice.fake import raw_bytes
 

@@ -15,7 +15,7 @@ from cosim.spice.deck import DeviceInstance, Resistor
 from cosim.spice.rules import check_deck
 from cosim.spice.tile import lower_tile, solve_tile, tile_deck
 from reference.nodal import dense_currents, nodal_solve
-from spice.fake import fake_ngspice
+from spice.fake import fake_ngspice, writes
 from tolerances import NGSPICE_EXACT, NGSPICE_LINEAR
 
 WIRES = [(2, 3, 5, 7), (0, 3, 5, 7), (2, 0, 5, 7), (2, 3, 0, 7), (2, 3, 5, 0), (0, 0, 5, 7), (2, 3, 0, 0)]
@@ -209,6 +209,75 @@ def test_a_job_that_fails_keeps_the_others(linear, tmp_path):
     assert solution.currents[0, :, 0].tolist() == pytest.approx([0.1 / 505e3, 0.2 / 505e3])
 
 
+def twelve_jobs(linear, folder, fault, executor=None, workers=None):
+    """Twelve tiles of one cell, a job each; where the state is 0.125, ``fault`` comes before ngspice."""
+    code = (
+        f"if 'x_init=0.125' in open('dut.sp').read(): {fault}\n"
+        "os.execvp('ngspice', ['ngspice', *sys.argv[1:]])"
+    )
+    state = torch.full((12, 1, 1), 0.5, dtype=torch.float64)
+    state[5] = 0.125
+    program = fake_ngspice(folder, code)
+    tiles = cosim.Tile(linear, state=state)
+    return solve_tile(tiles, [[0.1]], program=program, executor=executor, workers=workers)
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_job_that_ends_in_an_error_of_the_system_costs_its_own_vectors(linear, tmp_path, workers):
+    """A folder stands where the log is read: an OSError, as a full or broken disk gives."""
+    fault = "os.remove('../log/stderr'); os.mkdir('../log/stderr')"
+    solution = twelve_jobs(linear, tmp_path, fault, workers=workers)
+    assert solution.status.flatten().tolist() == [0] * 5 + [Status.NOT_RUN] + [0] * 6
+    (found,) = solution.stats["errors"]
+    assert found.startswith("a job was not finished: IsADirectoryError: [Errno 21] Is a directory")
+
+
+class CountingPool(ProcessPoolExecutor):
+    submitted = 0
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.submitted += 1
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_a_pool_that_breaks_keeps_what_is_finished_and_is_left_alone(linear, tmp_path):
+    """The worker is killed during job 5, as the kernel does when memory is short."""
+    with CountingPool(1) as pool:
+        solution = twelve_jobs(linear, tmp_path, "os.kill(os.getppid(), 9)", executor=pool)
+        status = solution.status.flatten().tolist()
+        assert status[:5] == [0] * 5
+        assert status[5] == Status.NOT_RUN
+        assert set(status) == {0, Status.NOT_RUN}
+        assert all("BrokenProcessPool: A process in the" in error for error in solution.stats["errors"])
+        assert all("use fewer workers, or a smaller chunk" in error for error in solution.stats["errors"])
+        used = pool.submitted
+        with pytest.raises(ToolFailed, match="BrokenProcessPool"):
+            twelve_jobs(linear, tmp_path, "pass", executor=pool)
+        assert pool.submitted == used + 1  # it said no once, and was not asked for the other eleven
+
+
+def test_a_closed_executor_is_named(linear, tmp_path):
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    with pytest.raises(ToolFailed, match="not finished: RuntimeError: cannot schedule new futures after shu"):
+        twelve_jobs(linear, tmp_path, "pass", executor=pool)
+
+
+def test_workers_share_the_vectors_of_one_tile(linear):
+    tile, v = random_tile(linear, (3, 2), (2, 3, 5, 7)), volts(5, 3)
+    solution = solve_tile(tile, v, workers=2)
+    assert solution.stats["jobs"] == 2
+    assert torch.equal(solution.currents, solve_tile(tile, v, chunk=3).currents)
+
+
+def test_a_vector_is_not_taken_for_another(linear, tmp_path):
+    """Both points say that they are the first vector: once the second was believed, and the first lost."""
+    code = writes(["v(v-sweep)", "i(vsense0)"], [[0.0, 1e-4], [0.0, 2e-4]])
+    tile = cosim.Tile(linear, state=[[0.5]])
+    with pytest.raises(ToolFailed, match="wrote 0 V as point 1 of the sweep, which is at 1 V"):
+        solve_tile(tile, [[0.1], [0.2]], program=fake_ngspice(tmp_path, code))
+
+
 def test_errors_that_stop_everything(linear, tmp_path):
     tile = random_tile(linear, (3, 2), (2, 3, 5, 7))
     with pytest.raises(ToolFailed, match="ngspice ended with exit code 1: Error: no"):
@@ -222,10 +291,20 @@ def test_errors_that_stop_everything(linear, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"chunk": 0}, "chunk is 0: it must be a whole number of vectors, 1 or more"),
+        ({"chunk": 0}, "chunk is 0: it must be a whole number, at least 1"),
         ({"reltol": 0.0}, "reltol is 0.0: it must be above 0"),
         ({"max_iterations": 10}, "the limit is 10 iterations: ngspice never does fewer than 100"),
-        ({"timeout": -1.0}, "timeout is -1.0 s"),
+        ({"timeout": -1.0}, "timeout is -1.0: it must be"),
+        ({"timeout": None}, "timeout is None: it must be a finite number, above 0"),
+        ({"workers": 0}, "workers is 0: it must be a whole number, at least 1"),
+        ({"workers": 1.5}, "workers is 1.5: it must be a whole number"),
+        ({"workers": True}, "workers is True: it must be a whole number"),
+        ({"executor": 4}, "executor is 4: give None, or for instance a ThreadPoolExecutor"),
+        (
+            {"executor": ThreadPoolExecutor},
+            "executor is <class .*Executor'>: give None",
+        ),
+        ({"executor": ThreadPoolExecutor(1), "workers": 2}, "workers is 2 and there is an executor, too"),
     ],
 )
 def test_bad_options(linear, options, message):

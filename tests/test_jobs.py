@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from pathlib import Path
 
 import pytest
 
-from cosim.errors import SpecError, ToolNotFound
-from cosim.spice.jobs import Job, JobResult, run_job, run_jobs
+from cosim.errors import SpecError, ToolFailed, ToolNotFound
+from cosim.jobs import Job, JobResult, run_job, run_jobs
 
 
 def python(code: str, **fields) -> Job:
@@ -59,7 +68,8 @@ def test_a_job_sees_its_files_only_and_a_small_environment(monkeypatch):
 def test_the_folder_is_removed(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     run_job(python("open('left', 'w')"))
-    assert list(tmp_path.iterdir()) == []
+    (ours,) = tmp_path.iterdir()  # of this process; tests/test_faults.py sees it go
+    assert list(ours.iterdir()) == []
 
 
 def test_a_bad_exit_and_a_signal_are_results():
@@ -109,8 +119,10 @@ def test_a_missing_program_is_named():
     ("fields", "message"),
     [
         ({"argv": ()}, "a job needs a command line"),
-        ({"argv": ("x",), "timeout": 0}, "timeout is 0 s: it must be above 0 and finite"),
-        ({"argv": ("x",), "timeout": float("nan")}, "timeout is nan s"),
+        ({"argv": ("x",), "timeout": 0}, "timeout is 0: it must be a finite number, above 0"),
+        ({"argv": ("x",), "timeout": float("nan")}, "timeout is nan: it must be a finite number, above 0"),
+        ({"argv": ("x",), "timeout": "60"}, "timeout is '60': it must be a finite number, above 0"),
+        ({"argv": ("x",), "timeout": True}, "timeout is True: it must be a finite number, above 0"),
         ({"argv": ("x",), "files": {"../x": b""}}, "job file '../x' is not a plain file name"),
         ({"argv": ("x",), "outputs": ("/etc/passwd",)}, "job file '/etc/passwd' is not a plain"),
     ],
@@ -152,6 +164,44 @@ def test_one_failure_keeps_the_others_in_order(make):
     assert isinstance(results[1], ToolNotFound)
     assert [r.stdout for r in results if isinstance(r, JobResult)] == ["0\n", "2\n", "3\n"]
     assert [seen[k] for k in range(4)] == results
+
+
+class Failing(Executor):
+    """The second job ends in ``error``, the others in what they give."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.submitted = error, 0
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.submitted += 1
+        future: Future[JobResult] = Future()
+        if self.submitted == 2:
+            future.set_exception(self.error)
+        else:
+            future.set_result(fn(*args, **kwargs))
+        return future
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), r"OSError: .Errno 28. No space left; make room in .*TMPDIR"),
+        (
+            MemoryError(),
+            "a job was not finished: MemoryError; a process may have run out of memory",
+        ),
+        (BrokenExecutor("gone"), "BrokenExecutor: gone; a process may have run out of memory"),
+        (CancelledError(), "a job was not finished: CancelledError$"),
+        (ZeroDivisionError("of another package"), "ZeroDivisionError: of another package$"),
+    ],
+)
+def test_any_error_of_one_job_is_its_result(error, message):
+    first, second, third = run_jobs([python("print(1)")] * 3, Failing(error))
+    assert isinstance(first, JobResult)
+    assert isinstance(third, JobResult)
+    assert isinstance(second, ToolFailed)
+    assert re.search(message, str(second))
+    assert second.__cause__ is error
 
 
 def test_a_generator_is_read_only_so_far_ahead():
@@ -204,7 +254,7 @@ def test_ctrl_c_in_a_script_ends_the_job_and_keeps_what_was_finished(tmp_path):
     script.write_text(
         f"""
 import sys
-from cosim.spice.jobs import Job, run_jobs
+from cosim.jobs import Job, run_jobs
 
 jobs = [Job(argv=(sys.executable, "-c", code)) for code in ("print(1)", {slow!r})]
 done = {{}}

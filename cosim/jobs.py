@@ -1,12 +1,14 @@
 """One run of a program as a value: files, command line, time limit; run here or on any executor.
 
 A job sees a fresh empty folder, an environment of a few variables, and no input. Its whole process
-group is killed at the time limit or when the caller is interrupted, and the folder is removed.
+group is killed at the time limit or when the caller is interrupted, and the folder is removed; so it
+is when this process itself is killed (``processes``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -16,15 +18,29 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from cosim.errors import SpecError, ToolNotFound
+from cosim.checks import as_instance, as_integer, as_number
+from cosim.errors import CosimError, SpecError, ToolFailed, ToolNotFound
+from cosim.processes import process_folder, scratch
 
-__all__ = ["Job", "JobResult", "cores", "run_job", "run_jobs"]
+__all__ = [
+    "Job",
+    "JobResult",
+    "as_executor",
+    "as_timeout",
+    "as_workers",
+    "cores",
+    "run_job",
+    "run_jobs",
+    "workers_pool",
+]
 
 _LOG_BYTES = 1_000_000  # of stdout and of stderr that are kept: the end of each
+_LONGEST = 1e9  # s; a timer takes no more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +60,7 @@ class Job:
     def __post_init__(self) -> None:
         if not self.argv:
             raise SpecError("a job needs a command line")
-        if not 0 < self.timeout < 1e9:
-            raise SpecError(f"timeout is {self.timeout} s: it must be above 0 and finite")
+        as_timeout(self.timeout)
         for name in (*self.files, *self.outputs):
             if not name or name in (".", "..") or os.sep in name or "\0" in name:
                 raise SpecError(f"job file {name!r} is not a plain file name")
@@ -112,13 +127,46 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)  # start_new_session made it the leader of a group
 
 
-def run_job(job: Job, running: _Running | None = None) -> JobResult:
+def as_timeout(timeout: Any) -> float:
+    """A time limit, s."""
+    return as_number(timeout, "timeout", above=0, below=_LONGEST)
+
+
+def as_workers(workers: Any) -> int | None:
+    """A number of processes at a time, 1 or more; or None."""
+    return None if workers is None else as_integer(workers, "workers", at_least=1)
+
+
+def as_executor(executor: Any) -> Executor | None:
+    """An executor of ``concurrent.futures`` or of a package that follows it; or None."""
+    if executor is None:
+        return None
+    return as_instance(executor, "executor", Executor, "None, or for instance a ThreadPoolExecutor(4)")
+
+
+@contextlib.contextmanager
+def workers_pool(workers: int | None, executor: Executor | None) -> Iterator[Executor | None]:
+    """What runs the jobs: ``executor``, or a pool of threads that each watch one program, or None.
+
+    SpecError for values of the wrong kind, or for both.
+    """
+    as_executor(executor)
+    if as_workers(workers) is None:
+        yield executor
+    elif executor is not None:
+        raise SpecError(f"workers is {workers} and there is an executor, too: give one of them")
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            yield pool
+
+
+def run_job(job: Job, running: _Running | None = None, within: str | None = None) -> JobResult:
     """Run ``job`` and wait for it. A bad exit code is in the result, not an error.
 
-    ToolNotFound if the program cannot be started.
+    within: see ``processes.process_folder``. ToolNotFound if the program cannot be started, OSError
+    if its files cannot be written.
     """
-    with tempfile.TemporaryDirectory(prefix="cosim-") as name:
-        folder = Path(name)
+    with scratch(within) as folder:
         work, log = folder / "work", folder / "log"
         work.mkdir()
         log.mkdir()
@@ -185,18 +233,19 @@ def _tail(path: Path) -> str:
 def run_jobs(
     jobs: Iterable[Job],
     executor: Executor | None = None,
-    progress: Callable[[int, JobResult | Exception], None] | None = None,
+    progress: Callable[[int, JobResult | CosimError], None] | None = None,
     *,
     ahead: int = 64,
-) -> list[JobResult | Exception]:
+) -> list[JobResult | CosimError]:
     """Run every job; the result of each, or the error that stopped it, in the order of ``jobs``.
 
-    executor: any ``concurrent.futures.Executor``; None runs one after the other. ``jobs`` may be a
-    generator: it is read only ``ahead`` jobs before the oldest that still runs. progress: called here
-    with (number of the job, its result) as each ends, so nothing finished is lost when Ctrl-C ends the
-    rest: waiting jobs are cancelled, running ones killed, KeyboardInterrupt is raised.
+    executor: any ``concurrent.futures.Executor``; None runs one after the other. One that breaks is
+    given no more jobs: those that are left get its error. ``jobs`` may be a generator: it is read only
+    ``ahead`` jobs before the oldest that still runs. progress: called here with (number of the job, its
+    result) as each ends, so nothing finished is lost when Ctrl-C ends the rest: waiting jobs are
+    cancelled, running ones killed, KeyboardInterrupt is raised.
     """
-    results: dict[int, JobResult | Exception] = {}
+    results: dict[int, JobResult | CosimError] = {}
     for index, result in _finished(jobs, executor, ahead):
         results[index] = result
         if progress is not None:
@@ -206,18 +255,24 @@ def run_jobs(
 
 def _finished(
     jobs: Iterable[Job], executor: Executor | None, ahead: int
-) -> Iterator[tuple[int, JobResult | Exception]]:
+) -> Iterator[tuple[int, JobResult | CosimError]]:
     if executor is None:
         for index, job in enumerate(jobs):
             yield index, _outcome(functools.partial(run_job, job))
         return
     running = _Running()
-    # only threads share memory with us; a worker process gets Ctrl-C itself
-    shared = (running,) if isinstance(executor, ThreadPoolExecutor) else ()
+    # only threads share memory with us; a worker process gets Ctrl-C itself, but not our death
+    shared = (running,) if isinstance(executor, ThreadPoolExecutor) else (None, str(process_folder()))
     waiting: dict[Future[JobResult], int] = {}
+    broken: CosimError | None = None
     try:
         for index, job in enumerate(jobs):
-            waiting[executor.submit(run_job, job, *shared)] = index
+            future = broken or _submitted(executor, job, *shared)
+            if isinstance(future, CosimError):
+                broken = future
+                yield index, broken
+                continue
+            waiting[future] = index
             if len(waiting) >= ahead:
                 yield from _collect(waiting)
         while waiting:
@@ -228,14 +283,36 @@ def _finished(
         running.stop()
 
 
-def _collect(waiting: dict[Future[JobResult], int]) -> Iterator[tuple[int, JobResult | Exception]]:
+def _submitted(executor: Executor, job: Job, *shared: Any) -> Future[JobResult] | CosimError:
+    """The future of ``job``; the error of an executor that takes no more: broken, closed, out of threads."""
+    try:
+        return executor.submit(run_job, job, *shared)
+    except Exception as error:  # noqa: BLE001  executors of other packages have errors of their own
+        return _reason(error)
+
+
+def _collect(waiting: dict[Future[JobResult], int]) -> Iterator[tuple[int, JobResult | CosimError]]:
     done, _ = wait(waiting, return_when=FIRST_COMPLETED)
     for future in done:
         yield waiting.pop(future), _outcome(future.result)
 
 
-def _outcome(call: Callable[[], JobResult]) -> JobResult | Exception:
+def _outcome(call: Callable[[], JobResult]) -> JobResult | CosimError:
     try:
         return call()
-    except Exception as error:  # noqa: BLE001  a broken pool or host must not lose the other jobs
+    except CosimError as error:
         return error
+    except Exception as error:  # noqa: BLE001  a broken pool or host must not lose the other jobs
+        return _reason(error)
+
+
+def _reason(error: Exception) -> ToolFailed:
+    """Why a job was not run or not finished, and what helps."""
+    remedy = ""
+    if isinstance(error, BrokenExecutor | MemoryError):
+        remedy = "; a process may have run out of memory: use fewer workers, or a smaller chunk"
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        remedy = f"; make room in {tempfile.gettempdir()}, or set TMPDIR to a folder with more"
+    failed = ToolFailed(f"a job was not finished: {type(error).__name__}: {error}".rstrip(": ") + remedy)
+    failed.__cause__ = error
+    return failed
