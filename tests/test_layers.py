@@ -27,9 +27,10 @@ devices.tokens devices.refusals devices.preprocess devices.syntax devices.expres
 devices.parser devices.source devices.diagnostics
 devices.pruning devices.derivatives devices.mir devices.frontend devices.interp devices.passes devices.print_c
 devices.torch_functions devices.print_torch devices.print_cells
-verilog verilog.constants verilog.tree verilog.expressions verilog.statements verilog.parser verilog.ssa verilog.scope
-verilog.arithmetic verilog.circuit verilog.lower_expressions verilog.lower_calls verilog.lower_statements
-verilog.lower_functions verilog.derivatives verilog.elaborate verilog.regions verilog.compile
+verilog verilog.constants verilog.tree verilog.expressions verilog.statements verilog.parser verilog.ssa
+verilog.scope verilog.arithmetic verilog.circuit verilog.lower_expressions verilog.lower_calls
+verilog.lower_statements verilog.lower_functions verilog.derivatives verilog.elaborate verilog.regions
+verilog.compile
 devices.build devices.catalogue devices.static devices.integrator devices.dynamics devices.device
 devices.held
 wires nodes crossbar

@@ -58,7 +58,8 @@ def test_operators(expression: str, expected: float):
 
 FUNCTIONS = {
     "sin": math.sin, "cos": math.cos, "tan": math.tan, "asin": math.asin, "acos": math.acos,
-    "atan": math.atan, "sinh": math.sinh, "cosh": math.cosh, "tanh": math.tanh, "asinh": math.asinh, "atanh": math.atanh,
+    "atan": math.atan, "sinh": math.sinh, "cosh": math.cosh, "tanh": math.tanh, "asinh": math.asinh,
+    "atanh": math.atanh,
     "exp": math.exp, "ln": math.log, "log": math.log10, "sqrt": math.sqrt, "acosh": math.acosh,
 }  # fmt: skip
 
