@@ -49,11 +49,12 @@ nn.clipping nn.tuning nn.writing nn.cell_matrix nn.periphery nn.matmul
 nn.observing nn.functional nn.layers nn.recurrent nn.attention nn.registry nn.model nn.convert
 nn.estimates nn.validation_report nn.sampled_tiles nn.whole_inputs nn.validation
 memtorch.names memtorch.bh.StochasticParameter memtorch.bh.Quantize memtorch.bh.memristor.as_memtorch
-memtorch.bh.memristor.Memristor memtorch.bh.memristor.LinearIonDrift memtorch.bh.memristor.VTEAM
+memtorch.bh.memristor.Memristor memtorch.bh.memristor.compiled memtorch.bh.memristor.LinearIonDrift
+memtorch.bh.memristor.VTEAM
 memtorch.bh.memristor.Data_Driven memtorch.bh.memristor.Data_Driven2021 memtorch.bh.memristor.Stanford_PKU
 memtorch.bh.memristor.window.Biolek memtorch.bh.memristor.window.Jogelkar
 memtorch.bh.memristor.window.Prodromakis memtorch.bh.memristor.window memtorch.bh.memristor
-memtorch.bh.crossbar.cells memtorch.bh.crossbar.lent memtorch.bh.crossbar.Tile
+memtorch.bh.crossbar.cell_model memtorch.bh.crossbar.cells memtorch.bh.crossbar.lent memtorch.bh.crossbar.Tile
 memtorch.bh.crossbar.Passive memtorch.bh.crossbar.Crossbar memtorch.bh.crossbar.Program memtorch.bh.crossbar
 memtorch.map.Input memtorch.map.Parameter memtorch.map.Module memtorch.map
 memtorch.mn.layer memtorch.mn.Linear memtorch.mn.convolution memtorch.mn.Conv1d memtorch.mn.Conv2d

@@ -1,14 +1,14 @@
-"""Keyword arguments under the names that another version of MemTorch gives them."""
+"""Arguments as MemTorch's versions name them."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from cosim.errors import SpecError
 
-__all__ = ["also_called"]
+__all__ = ["also_called", "converter_method"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,3 +36,12 @@ def also_called(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return call
 
     return decorate
+
+
+def converter_method(quant_method: Any) -> Any:
+    """``quant_method`` as ``cosim.ADC`` calls it: the documentation writes "min-max".
+
+    >>> converter_method("min-max"), converter_method("log"), converter_method(None)
+    ('minmax', 'log', None)
+    """
+    return "minmax" if quant_method == "min-max" else quant_method

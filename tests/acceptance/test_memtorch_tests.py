@@ -94,6 +94,7 @@ def test_cycle_variability():
         apply_cycle_variability(patched.model, r_on_kwargs={"loc": 1.0, "sigma": 1.0}, r_off_kwargs={})
 
 
+@pytest.mark.filterwarnings("ignore:sweep_")
 @pytest.mark.parametrize("options", [{"simulate": True}, {"sweep_duration": 2, "num_conductance_states": 9}])
 def test_non_linear_layers_can_be_tuned(options: dict):
     model, x = network()

@@ -31,6 +31,7 @@ _LAYER = ("memristor_model", "memristor_model_params")
 _PLOT = ("voltage_signal_amplitude", "voltage_signal_frequency", "log_scale", "return_result")
 _PROGRAM = ("pulse_duration", "refactory_period", "pos_voltage_level", "neg_voltage_level")
 _CONVERTER = ("ADC_resolution", "ADC_overflow_rate", "quant_method")
+_THRESHOLDS = ("pos_write_threshold", "neg_write_threshold")
 # names of the documentation of 1.1.0, with arguments in their order
 NAMES: dict[str, tuple[str, ...]] = {
     "bh.memristor.LinearIonDrift.LinearIonDrift": ("time_series_resolution", "u_v", "d", "r_on", "r_off"),
@@ -42,6 +43,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "bh.memristor.Stanford_PKU.Stanford_PKU": ("time_series_resolution", "r_off", "r_on", "gap_init", "g_0"),
     "bh.memristor.Stanford_PKU.Stanford_PKU.T_current": ("self", "voltage", "current"),
     "bh.memristor.Stanford_PKU.Stanford_PKU.dg_dt": ("self", "voltage", "current"),
+    "bh.memristor.Memristor.Memristor": ("r_off", "r_on", "time_series_resolution", *_THRESHOLDS),
+    "bh.memristor.Memristor.Memristor.plot_hysteresis_loop": ("memristor", "duration", *_PLOT),
+    "bh.memristor.Memristor.Memristor.plot_bipolar_switching_behaviour": ("memristor", *_PLOT),
     "bh.memristor.Memristor.Memristor.get_resistance": ("self",),
     "bh.memristor.Memristor.Memristor.set_conductance": ("self", "conductance"),
     "bh.memristor.Memristor.Memristor.simulate": ("self", "voltage_signal", "return_current"),
@@ -79,12 +83,16 @@ NAMES: dict[str, tuple[str, ...]] = {
     "bh.crossbar.Tile.gen_tiles": ("tensor", "tile_shape", "input"),
     "bh.crossbar.Tile.tile_matmul": (
         *("mat_a_tiles", "mat_a_tiles_map", "mat_a_shape", "mat_b_tiles", "mat_b_tiles_map", "mat_b_shape"),
+        *_CONVERTER,
     ),
     "bh.crossbar.Program.gen_programming_signal": (
         *("number_of_pulses", "pulse_duration", "refactory_period", "voltage_level"),
         "time_series_resolution",
     ),
-    "bh.crossbar.Program.naive_program": ("crossbar", "point", "conductance", "rel_tol", *_PROGRAM),
+    "bh.crossbar.Program.naive_program": (
+        *("crossbar", "point", "conductance", "rel_tol", *_PROGRAM),
+        *("simulate_neighbours", "timeout", "timeout_adjustment"),
+    ),
     "bh.Quantize.quantize": ("tensor", "quant", "overflow_rate", "quant_method", "min", "max"),
     "bh.StochasticParameter.Dict2Obj": ("dictionary",),
     "bh.StochasticParameter.StochasticParameter": ("distribution", "min", "max", "function", "kwargs"),
@@ -96,12 +104,16 @@ NAMES: dict[str, tuple[str, ...]] = {
     "mn.Module.patch_model": (
         *("model", *_LAYER, "module_parameters_to_patch", "mapping_routine", "transistor"),
         *("programming_routine", "programming_routine_params", "p_l", "scheme", "tile_shape"),
-        "max_input_voltage",
+        *("max_input_voltage", *_CONVERTER, "verbose"),
     ),
     "mn.Linear.Linear": ("linear_layer", *_LAYER),
+    "mn.Linear.Linear.forward": ("self", "input"),
     "mn.Conv1d.Conv1d": ("convolutional_layer", *_LAYER),
+    "mn.Conv1d.Conv1d.forward": ("self", "input"),
+    "mn.Conv2d.Conv2d.forward": ("self", "input"),
     "mn.Conv2d.Conv2d.tune": ("self", "input_batch_size", "input_shape"),
     "mn.Conv3d.Conv3d": ("convolutional_layer", *_LAYER),
+    "mn.Conv3d.Conv3d.forward": ("self", "input"),
     "mn.RNN.RNN": ("recurrent_layer", *_LAYER),
 }
 
@@ -234,6 +246,7 @@ def test_the_tutorials_non_idealities_act(digits, name: str):
     assert error(patched, worse, images) > 0.02
 
 
+@pytest.mark.filterwarnings("ignore:sweep_")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -392,6 +405,7 @@ def test_device_spread_of_the_case_study_from_none_to_five_times_r_on():
     assert errors[-1] > 0.05
 
 
+@pytest.mark.filterwarnings("ignore:sweep_")
 def test_nonlinear_reads_before_tuning_as_in_the_case_study():
     network, patched = eeg()
     sweep = {"sweep_voltage_signal_amplitude": 1, "sweep_voltage_signal_frequency": 0.5}

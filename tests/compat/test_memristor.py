@@ -59,9 +59,10 @@ def test_the_sign_that_sets(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_simulate_returns_the_current_only_if_asked(name: str):
+def test_simulate_returns_conductances_or_the_current(name: str):
     device = make(name)
-    assert device.simulate(torch.zeros(100, 1)) is None
+    conductance = device.simulate(torch.zeros(100, 1))
+    assert torch.equal(conductance, torch.full((100,), device.g, dtype=torch.float64))
     current = device.simulate(torch.zeros(100, 1), return_current=True)
     assert current.shape == (100,)
     assert not current.any()
@@ -168,7 +169,7 @@ def test_cycles_of_the_dynamic_stanford_model_differ():
     [
         ("VTEAM", {"r_on": 1000}, "equal, or too close"),
         ("VTEAM", {"r_on": 2000}, "r_off must be above r_on"),
-        ("VTEAM", {"time_series_resolution": 0.0}, "time_series_resolution is 0.0 s"),
+        ("VTEAM", {"time_series_resolution": 0.0}, r"time_series_resolution \(s\) is 0.0"),
         ("Data_Driven", {"r_p": [1, 2, 3, 4]}, "r_p has 4 coefficients: the model takes 1 to 3"),
         ("Data_Driven2021", {"k_p": 1.0}, "Data_Driven2021 has no such parameters"),
     ],
@@ -181,7 +182,7 @@ def test_impossible_arguments_are_refused(name: str, arguments: dict, message: s
 def test_bad_signals_are_refused():
     with pytest.raises(SpecError, match="one device takes"):
         models.VTEAM().simulate(torch.zeros(3, 2))
-    with pytest.raises(SpecError, match="conductance is -1.0 S"):
+    with pytest.raises(SpecError, match=r"conductance \(S\) is -1.0"):
         models.VTEAM().set_conductance(-1.0)
     with pytest.raises(SpecError, match="as_memtorch=True"):
         models.VTEAM(as_memtorch=True).device  # noqa: B018  the access is what is tested

@@ -6,8 +6,10 @@ import math
 
 import torch
 
+from cosim.arrays import as_tensor, check_finite
+from cosim.checks import as_integer, as_number
 from cosim.errors import SpecError
-from cosim.memtorch.names import also_called
+from cosim.memtorch.names import also_called, converter_method
 from cosim.nn.converters import ADC, METHODS
 
 __all__ = ["quantize"]
@@ -27,11 +29,11 @@ def quantize(
 ) -> torch.Tensor:
     """``tensor`` quantised, in its own dtype.
 
-    quant: bits of ``quant_method`` ("linear", "log", "log_minmax", "minmax", "tanh"); with method None
+    quant: bits of ``quant_method`` ("linear", "log", "log_minmax", "min-max", "tanh"); with method None
     the number of evenly spaced levels from min to max. overflow_rate: share of the values outside the
-    range. min, max: clip first; they are the range of the levels. override_original: write the result
-    into ``tensor`` too. MemTorch 1.1.0 calls the first two input and bits. as_memtorch: its "log", which
-    makes 1 of every magnitude below 1.
+    range. min, max: nothing of the result lies outside; they are the range of the levels.
+    override_original: write the result into ``tensor`` too. MemTorch 1.1.0 calls the first two input and
+    bits. as_memtorch: its "log", which makes 1 of every magnitude below 1.
 
     Raises SpecError for an unknown method and for bits or levels out of range.
 
@@ -40,19 +42,27 @@ def quantize(
     >>> quantize(torch.tensor([-1.0, 0.2, 0.6]), 3, 0.0, None).tolist()  # doctest: +ELLIPSIS
     [-1.0, 0.60..., 0.60...]
     """
-    if quant_method is not None and quant_method not in METHODS:
+    if override_original and not isinstance(tensor, torch.Tensor):
+        raise SpecError(f"override_original=True needs a torch tensor, not {type(tensor).__name__}")
+    method = converter_method(quant_method)
+    if method is not None and method not in METHODS:
         raise SpecError(f"quant_method is {quant_method!r}: choose from {', '.join(METHODS)}, or None")
-    if as_memtorch and quant_method != "log":
+    if as_memtorch and method != "log":
         raise SpecError(f"as_memtorch=True is for quant_method 'log'; {quant_method!r} is the same in both")
-    if min is not None and max is not None and not min < max:
+    low, high = (None if v is None else as_number(v, n) for v, n in ((min, "min"), (max, "max")))
+    if low is not None and high is not None and not low < high:
         raise SpecError(f"min is {min} and max is {max}: min must be below max")
-    values = tensor.detach().clone()
-    if quant_method is None:
-        result = _levels(values, quant, min, max)
+    values = check_finite(as_tensor(tensor, "tensor"), "tensor").detach().clone()
+    bounded = low is not None or high is not None
+    if method is None:
+        result = _levels(values, quant, low, high)
     else:
-        if min is not None or max is not None:
-            values = values.clamp(min, max)
-        result = _coded(values, quant, overflow_rate, quant_method, min, max, as_memtorch)
+        values = values.clamp(low, high) if bounded else values
+        result = _coded(values, quant, overflow_rate, method, low, high, as_memtorch)
+    if bounded:
+        result = result.clamp(low, high)
+    if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
+        result = result.to(tensor.dtype)
     if override_original:
         with torch.no_grad():
             tensor.copy_(result)
@@ -60,8 +70,9 @@ def quantize(
 
 
 def _levels(values: torch.Tensor, count: int, low: float | None, high: float | None) -> torch.Tensor:
-    if isinstance(count, bool) or int(count) != count or count < 1:
-        raise SpecError(f"quant is {count!r}: without a method it is a number of levels, 1 or more")
+    count = as_integer(count, "quant (a number of levels, without a method)", at_least=1)
+    if values.numel() == 0:
+        return values
     bottom = float(values.min()) if low is None else low
     top = float(values.max()) if high is None else high
     if count == 1 or top <= bottom:
@@ -79,11 +90,11 @@ def _coded(
     high: float | None,
     as_memtorch: bool,
 ) -> torch.Tensor:
+    adc = ADC(bits=bits, method=method, overflow_rate=as_number(overflow_rate, "overflow_rate"))
     if values.numel() == 0 or bool((values == values.flatten()[0]).all()):
         return values
     if as_memtorch:
         return _memtorch_log(values, bits, overflow_rate)
-    adc = ADC(bits=bits, method=method, overflow_rate=overflow_rate)
     bottom, top = (end.reshape(()) for end in adc.calibrate(values.reshape(1, -1)))
     if method == "linear" and (low is not None or high is not None):
         limit = max(abs(end) for end in (low, high) if end is not None)

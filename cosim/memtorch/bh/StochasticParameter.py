@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.distributions import Distribution, Normal
 
+from cosim.checks import as_integer, as_number
 from cosim.errors import SpecError
 
 __all__ = [
@@ -39,6 +40,8 @@ class Dict2Obj:
     """
 
     def __init__(self, dictionary: Mapping[str, Any]) -> None:
+        if not isinstance(dictionary, Mapping):
+            raise SpecError(f"dictionary is {dictionary!r}: give a dictionary")
         self.__dict__.update(dictionary)
 
     def __getattr__(self, name: str) -> Any:
@@ -97,8 +100,10 @@ def StochasticParameter(
     (200.0, True)
     """
     if not isinstance(distribution, type):
-        kwargs = {"loc": float(distribution), **kwargs}
+        kwargs = {"loc": as_number(distribution, "distribution"), **kwargs}
         distribution = Normal
+    if not issubclass(distribution, Distribution):
+        raise SpecError(f"distribution is {distribution!r}: give a class of torch.distributions")
     if distribution is Normal:
         kwargs = {_ALIASES.get(name, name): value for name, value in kwargs.items()}
     known = inspect.signature(distribution.__init__).parameters
@@ -106,15 +111,33 @@ def StochasticParameter(
         if name not in known or name == "self":
             taken = ", ".join(n for n in known if n not in ("self", "validate_args"))
             raise SpecError(f"{distribution.__name__} has no argument {name!r}; it takes: {taken}")
-    if not min <= max:
+    least = [n for n, p in known.items() if p.default is p.empty and n not in ("self", "args", "kwargs")]
+    if any(name not in kwargs for name in least):
+        raise SpecError(f"{distribution.__name__} needs {', '.join(least)}: give them by name")
+    low, high = (as_number(v, n, infinite=True) for v, n in ((min, "min"), (max, "max")))
+    if not low <= high:
         raise SpecError(f"min is {min} and max is {max}: min must not be above max")
-    drawn: Distribution | float
-    if distribution is Normal and kwargs.get("scale") == 0:
-        drawn = float(kwargs["loc"])
-    else:
-        drawn = distribution(**kwargs)
-    sampler = Sampler(drawn, min, max)
+    sampler = Sampler(_distribution(distribution, kwargs), low, high)
     return sampler if function else sampler()
+
+
+def _distribution(kind: type[Distribution], arguments: Mapping[str, Any]) -> Distribution | float:
+    """The distribution, or its mean where it has no spread."""
+    values = {name: value for name, value in arguments.items() if name != "validate_args"}
+    if kind is Normal:
+        values = {name: as_number(value, name) for name, value in values.items()}
+        if values["scale"] == 0:
+            return values["loc"]
+    try:
+        made = kind(**arguments)
+        mean = torch.as_tensor(made.mean)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise SpecError(f"{kind.__name__} of {dict(arguments)} is no distribution: {error}") from error
+    if mean.numel() != 1 or not bool(torch.isfinite(mean).all()):
+        raise SpecError(
+            f"{kind.__name__} of {dict(arguments)} has the mean {mean}: it must be one finite number"
+        )
+    return made
 
 
 def unpack_parameters(
@@ -128,6 +151,12 @@ def unpack_parameters(
     r_off and r_on are drawn again, at most ``resample_threshold`` times, while r_off is not above r_on
     or closer to it than the tolerances. Raises SpecError where they stay that close.
     """
+    if not isinstance(local_args, Mapping):
+        raise SpecError(f"local_args is {local_args!r}: give locals(), or another dictionary")
+    as_integer(resample_threshold, "resample_threshold", at_least=0)
+    for name, value in (("r_rel_tol", r_rel_tol), ("r_abs_tol", r_abs_tol)):
+        if value is not None:
+            as_number(value, name)
     drawn = {name: _value(value) for name, value in local_args.items() if name not in _OWN}
     if {"r_on", "r_off"} <= set(drawn):
         r_on, r_off = draw_resistances(
@@ -187,6 +216,9 @@ def draw_resistances(
 
 def check_order(r_on: Any, r_off: Any) -> None:
     """SpecError for two numbers (ohm) the wrong way round; samplers may overlap."""
+    for name, value in (("r_on", r_on), ("r_off", r_off)):
+        if not callable(value):
+            as_number(value, f"{name} (ohm)", above=0)
     if not (callable(r_on) or callable(r_off)) and float(r_on) > float(r_off):
         raise SpecError(f"r_on is {r_on} ohm and r_off is {r_off} ohm: r_off must be above r_on")
 

@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 
+from cosim.checks import as_number
+from cosim.errors import SpecError
+
 __all__ = ["naive_scale"]
 
 
@@ -19,9 +22,11 @@ def naive_scale(module: Any, input: torch.Tensor, force_scale: bool = False) -> 
     >>> naive_scale(SimpleNamespace(max_input_voltage=0.5), torch.tensor([1.0, -2.0])).tolist()
     [0.25, -0.5]
     """
-    limit = module.max_input_voltage
-    if limit is None:
+    if not hasattr(module, "max_input_voltage") or not isinstance(input, torch.Tensor):
+        raise SpecError("naive_scale takes a layer with max_input_voltage, and a tensor of inputs")
+    if module.max_input_voltage is None:
         return input
+    limit = as_number(module.max_input_voltage, "max_input_voltage (V)", above=0)
     largest = float(input.abs().max()) if input.numel() else 0.0
     if largest == 0 or (largest <= limit and not force_scale):
         return input

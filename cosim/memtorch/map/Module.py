@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from cosim.checks import as_integer
 from cosim.errors import SpecError
 
 __all__ = ["naive_tune"]
@@ -19,15 +20,19 @@ def naive_tune(
     """Tune ``module`` on random inputs, and return the line that it now applies to its raw output.
 
     input_shape: as many vectors as an input of this shape has elements outside the channels.
-    Tuning again changes nothing. The layer applies the line itself: do not apply it again.
+    Tuning again changes nothing. The layer has the line already; ``layer.transform_output = naive_tune(...)``
+    is the same.
     """
-    shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
+    sizes = input_shape if isinstance(input_shape, Sequence) else (input_shape,)
+    shape = [as_integer(n, "input_shape", at_least=1) for n in sizes] or [1]
+    if not callable(getattr(module, "fit", None)):
+        raise SpecError(f"module is {type(module).__name__}: give a memristive layer")
     vectors = max(8, min(4098, shape[0] * math.prod(shape[2:])))
     fits = module.fit(vectors)
     if len(fits) != 1:
         raise SpecError(f"{type(module).__name__} has {len(fits)} products, each with its line: use tune()")
     fit = fits[0]
-    gain, offset = float(fit.gain.flatten()[0]), float(fit.offset.flatten()[0])
+    line = module.transform_output
     if verbose:
-        print(f"Tuned {type(module).__name__}: {gain:.6g} y + {offset:.6g}, R2 {fit.r2:.6f} on unseen inputs")
-    return lambda output: gain * output + offset
+        print(f"Tuned {type(module).__name__}: {line}, R2 {fit.r2:.6f} on unseen inputs")
+    return line

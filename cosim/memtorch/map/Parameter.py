@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
+from cosim.arrays import as_tensor, check_finite
+from cosim.checks import as_number
 from cosim.errors import SpecError
-from cosim.memtorch.bh.crossbar.Crossbar import Scheme
+from cosim.memtorch.bh.crossbar.Crossbar import Scheme, check_scheme
 from cosim.nn import mapping
 
 __all__ = ["naive_map"]
@@ -25,12 +27,20 @@ def naive_map(
     """Conductances (S) between 1/r_off and 1/r_on, in the shape of ``weight``.
 
     DoubleColumn: (positive, negative). SingleColumn: one, with weight 0 in the middle. p_l: share of the
-    largest magnitudes that are clipped. as_memtorch: its single column, which has 1/r_off for every
+    largest magnitudes that are clipped, as MemTorch computes (it documents the share that is kept).
+    as_memtorch: its single column, which has 1/r_off for every
     negative weight.
 
     >>> naive_map(torch.tensor([[1.0, -1.0]]), 100.0, 200.0, Scheme.SingleColumn).tolist()
     [[0.009999999776482582, 0.004999999888241291]]
     """
+    weight = check_finite(as_tensor(weight, "weight"), "weight")
+    r_on, r_off = as_number(r_on, "r_on"), as_number(r_off, "r_off")
+    check_scheme(scheme)
+    if weight.numel() == 0:
+        raise SpecError(f"weight has shape {tuple(weight.shape)}: it must hold a value")
+    if p_l is not None:
+        as_number(p_l, "p_l")
     if not 0 < r_on < r_off:
         raise SpecError(
             f"r_on is {r_on} ohm and r_off is {r_off} ohm: r_off must be above r_on, both above 0"

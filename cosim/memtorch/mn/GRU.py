@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from cosim.memtorch.mn.recurrent import Recurrent
 
 __all__ = ["GRU"]
 
 
 class GRU(Recurrent):
-    """``torch.nn.GRU`` on crossbars; the further arguments are those of ``patch_model``.
+    """``torch.nn.GRU`` on crossbars; further arguments: see ``Options``.
 
     Any layers and directions; inputs and states as torch's.
     """
+
+    kind = nn.GRU

@@ -8,16 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from cosim.checks import as_integer
 from cosim.memtorch.bh.memristor.Memristor import Memristor
-from cosim.memtorch.mn.layer import TUNING_VECTORS, MemristiveLayer, Options
+from cosim.memtorch.mn.layer import TUNING_VECTORS, MemristiveLayer, Options, checked_digital
 from cosim.nn import layers
 from cosim.nn.tuning import Fit
 
 __all__ = ["Linear"]
 
 
-class Linear(layers.Linear, MemristiveLayer):
-    """``torch.nn.Linear`` on crossbars; the further arguments are those of ``patch_model``.
+class Linear(layers.Linear, MemristiveLayer, nn.Linear):
+    """``torch.nn.Linear`` on crossbars, and an instance of it; further arguments: see ``Options``.
 
     >>> from cosim.memtorch.bh.memristor import VTEAM
     >>> layer = Linear(nn.Linear(4, 3), VTEAM, {"r_on": 100, "r_off": 1000}, verbose=False)
@@ -30,11 +31,11 @@ class Linear(layers.Linear, MemristiveLayer):
         linear_layer: nn.Linear,
         memristor_model: type[Memristor],
         memristor_model_params: Mapping[str, Any] | None,
-        **arguments: Any,
+        *positional: Any,
+        **named: Any,
     ) -> None:
-        options = Options(
-            memristor_model=memristor_model, memristor_model_params=memristor_model_params, **arguments
-        )
+        options = Options.of(memristor_model, memristor_model_params, *positional, **named)
+        checked_digital(linear_layer, nn.Linear)
         hardware = options.hardware(linear_layer.in_features, linear_layer.out_features)
         super().__init__(linear_layer, hardware)
         self.options = options
@@ -46,6 +47,10 @@ class Linear(layers.Linear, MemristiveLayer):
         """The digital weight, (outputs, inputs)."""
         return self.matmul.weight[0]
 
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """``(..., inputs)`` to ``(..., outputs)``."""
+        return super().forward(input)
+
     def tune(self, input_shape: int = TUNING_VECTORS) -> Fit:
         """Fit the output to the digital one on ``input_shape`` random vectors."""
-        return self.fit(input_shape)[0]
+        return self.fit(as_integer(input_shape, "input_shape", at_least=4))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -48,6 +49,8 @@ class PatchedModel(ConvertedModel):
 
     def tune_(self, tune_kwargs: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         """Tune every memristive layer. tune_kwargs: arguments of ``tune`` by class name ("Conv2d")."""
+        if not isinstance(tune_kwargs, Mapping | None):
+            raise SpecError(f"tune_kwargs is {tune_kwargs!r}: give a dictionary, class name to arguments")
         layers: list[Any] = [m for m in self.model.modules() if isinstance(m, MemristiveLayer)]
         kinds = {type(layer).__name__ for layer in layers}
         wanted = {key.rstrip("'>").rpartition(".")[2]: value for key, value in (tune_kwargs or {}).items()}
@@ -86,16 +89,17 @@ def patch_model(
     scheme: Scheme = Scheme.DoubleColumn,
     tile_shape: tuple[int, int] | None = None,
     max_input_voltage: float | None = None,
+    ADC_resolution: int | None = None,
+    ADC_overflow_rate: float = 0.0,
+    quant_method: str | None = None,
+    verbose: bool = True,
+    *,
     scaling_routine: Callable[..., Any] = naive_scale,
     scaling_routine_params: Mapping[str, Any] | None = None,
     source_resistance: float | None = None,
     line_resistance: float | None = None,
-    ADC_resolution: int | None = None,
-    ADC_overflow_rate: float = 0.0,
-    quant_method: str | None = None,
     use_bindings: bool = True,
     random_crossbar_init: bool = False,
-    verbose: bool = True,
     **kwargs: Any,
 ) -> PatchedModel:
     """``model`` with memristive layers in place of the named types; ``model`` itself is changed.
@@ -104,9 +108,9 @@ def patch_model(
     outputs of a tile; None: one crossbar of the layer's size. max_input_voltage: V of a full-scale input;
     None: inputs are volts. source_resistance, line_resistance (ohm): of drivers and sense, and between
     neighbours. ADC_resolution, quant_method, ADC_overflow_rate: one conversion per tile and output, in
-    ranges of the first inputs, or of ``calibrate``. programming_routine: device by
-    device, where transistor is False; with transistors conductances are written directly. use_bindings and
-    scaling_routine_params have no effect: there is one implementation.
+    ranges of the first inputs, or of ``calibrate``. programming_routine: device by device, where there is no
+    transistor; with transistors conductances are written directly. programming_routine_params: all that the
+    routine is given; None: rel_tol 0.1, if it has that argument. use_bindings: there is one implementation.
 
     Raises SpecError for an unknown type, option, or parameter.
 
@@ -119,19 +123,27 @@ def patch_model(
     if kwargs:
         raise SpecError(f"patch_model has no option {sorted(kwargs)[0]!r}")
     options = {name: arguments[name] for name in _OPTIONS}
-    options["programming_routine_params"] = {"rel_tol": 0.1, **(programming_routine_params or {})}
-    options["scaling_routine_params"] = scaling_routine_params or {}
-    device = (memristor_model, dict(memristor_model_params or {}))
+    if programming_routine_params is None and _has_tolerance(programming_routine):
+        options["programming_routine_params"] = {"rel_tol": 0.1}
+    if not isinstance(model, nn.Module):
+        raise SpecError(f"model is {model!r}: give a torch.nn.Module")
+    device = (memristor_model, memristor_model_params)
     patcher = _Patcher(_known(module_parameters_to_patch), device, options)
     patched = patcher.patched(model, "")
     report = ConversionReport(layers=tuple(patcher.reports), tile_shape=tile_shape or (0, 0))
     return PatchedModel(patched, report)
 
 
+def _has_tolerance(routine: Any) -> bool:
+    return callable(routine) and "rel_tol" in inspect.signature(routine).parameters
+
+
 def _known(kinds: Iterable[type[nn.Module]]) -> tuple[type[nn.Module], ...]:
+    if not isinstance(kinds, Iterable):
+        raise SpecError(f"module_parameters_to_patch is {kinds!r}: give a list, such as [torch.nn.Linear]")
     found = tuple(kinds)
     for kind in found:
-        if kind not in supported_module_parameters:
+        if not isinstance(kind, type) or kind not in supported_module_parameters:
             known = ", ".join(k.__name__ for k in supported_module_parameters)
             raise SpecError(
                 f"module_parameters_to_patch: {kind!r} has no memristive layer; choose from {known}"

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any
 
 import torch
 from torch import nn
 
+from cosim.arrays import as_tensor
+from cosim.checks import as_flag, as_number
 from cosim.devices.device import Device
 from cosim.errors import SpecError
-from cosim.memtorch.bh.crossbar.cells import arguments_of, nominal_device, spreads
-from cosim.memtorch.bh.crossbar.Crossbar import Crossbar, Scheme
+from cosim.memtorch.bh.crossbar.cell_model import CellModel, cell_model
+from cosim.memtorch.bh.crossbar.Crossbar import Crossbar, Scheme, check_scheme, routine_params
+from cosim.memtorch.bh.crossbar.Tile import (
+    check_converter,
+    checked_resistances,
+    checked_tile_shape,
+)
 from cosim.memtorch.bh.memristor.Memristor import Memristor
-from cosim.memtorch.bh.StochasticParameter import Dict2Obj, Sampler
 from cosim.memtorch.map.Input import naive_scale
 from cosim.memtorch.map.Parameter import naive_map
+from cosim.memtorch.names import converter_method
 from cosim.nn import mapping
 from cosim.nn.cells import Cells
 from cosim.nn.converters import ADC, DAC
@@ -26,7 +34,7 @@ from cosim.nn.matmul import CrossbarMatmul
 from cosim.nn.tuning import Fit
 from cosim.wires import Wires
 
-__all__ = ["MemristiveLayer", "Options", "Write"]
+__all__ = ["Line", "MemristiveLayer", "Options", "Write", "checked_digital", "checked_layer"]
 
 TUNING_VECTORS = 4098  # as MemTorch has for Linear
 
@@ -41,69 +49,87 @@ class Write(Effect):
         return cells.write(self.conductance.to(cells.conductance))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Options:
-    """MemTorch's arguments of a layer, checked once. See ``patch_model``."""
+    """MemTorch's arguments of a layer, checked once, in the order of 1.1.0. See ``patch_model``."""
 
     memristor_model: type[Memristor]
     memristor_model_params: Mapping[str, Any] | None
     mapping_routine: Callable[..., Any] = naive_map
     transistor: bool = True
     programming_routine: Callable[..., Any] | None = None
-    programming_routine_params: Mapping[str, Any] = field(default_factory=dict)
+    programming_routine_params: Mapping[str, Any] | None = None
     p_l: float | None = None
     scheme: Scheme = Scheme.DoubleColumn
     tile_shape: tuple[int, int] | None = None
     max_input_voltage: float | None = None
-    scaling_routine: Callable[..., Any] = naive_scale
-    scaling_routine_params: Mapping[str, Any] = field(default_factory=dict)
-    source_resistance: float | None = None
-    line_resistance: float | None = None
     ADC_resolution: int | None = None
     ADC_overflow_rate: float = 0.0
     quant_method: str | None = None
+    verbose: bool = True
+    _: KW_ONLY
+    scaling_routine: Callable[..., Any] = naive_scale
+    scaling_routine_params: Mapping[str, Any] | None = None
+    source_resistance: float | None = None
+    line_resistance: float | None = None
     use_bindings: bool = True
     random_crossbar_init: bool = False
-    verbose: bool = True
+
+    @classmethod
+    def of(cls, *positional: Any, **named: Any) -> Options:
+        """The options of a call; SpecError for one that does not exist."""
+        known = [f.name for f in fields(cls)]
+        for name in named:
+            if name not in known:
+                raise SpecError(f"a memristive layer has no option {name!r}; it has: {', '.join(known)}")
+        return cls(*positional, **named)
 
     def __post_init__(self) -> None:
-        arguments_of(self.memristor_model, self.memristor_model_params)
-        if not self.transistor and self.programming_routine is None:
+        assert self.cell_model is not None  # made here, where its errors belong
+        for name in ("transistor", "use_bindings", "random_crossbar_init", "verbose"):
+            as_flag(getattr(self, name), name)
+        if not callable(self.mapping_routine):
+            raise SpecError(
+                f"mapping_routine is {self.mapping_routine!r}: give a function, such as naive_map"
+            )
+        if not self.transistor and not callable(self.programming_routine):
             raise SpecError("transistor=False needs a programming_routine, such as naive_program")
-        if not isinstance(self.scheme, Scheme):
-            raise SpecError(f"scheme is {self.scheme!r}: give a memtorch.bh.Scheme")
-        if self.scaling_routine is not naive_scale:
-            raise SpecError("scaling_routine: layers scale inputs themselves, leave naive_scale")
-        if (self.ADC_resolution is None) != (self.quant_method is None):
-            given = f"ADC_resolution={self.ADC_resolution!r}, quant_method={self.quant_method!r}"
-            raise SpecError(f"{given}: give both for an ADC, neither for none")
+        if callable(self.programming_routine):
+            routine_params(self.programming_routine, self.programming_routine_params)
+        check_scheme(self.scheme)
+        if self.scaling_routine is not naive_scale or self.scaling_routine_params:
+            raise SpecError(
+                "scaling_routine: layers scale inputs themselves, leave naive_scale, without parameters"
+            )
+        checked_resistances(self.source_resistance, self.line_resistance)
+        check_converter(self.ADC_resolution, self.quant_method)
 
-    @property
-    def dt(self) -> float:
-        value = arguments_of(self.memristor_model, self.memristor_model_params)["time_series_resolution"]
-        return value.mean if isinstance(value, Sampler) else float(value)
+    @functools.cached_property
+    def cell_model(self) -> CellModel:
+        return cell_model(self.memristor_model, self.memristor_model_params)
 
     def hardware(self, rows: int, outputs: int) -> Hardware:
         """The hardware of a layer whose weight is ``(outputs, rows)``; without tiles, one that fits."""
-        arguments = arguments_of(self.memristor_model, self.memristor_model_params)
-        height, width = self.tile_shape or (rows, outputs)
+        height, width = (rows, outputs) if self.tile_shape is None else checked_tile_shape(self.tile_shape)
         scheme = self._scheme()
-        source, line = self.source_resistance or 0.0, self.line_resistance or 0.0
+        source, line = checked_resistances(self.source_resistance, self.line_resistance)
+        if self.max_input_voltage is not None:
+            as_number(self.max_input_voltage, "max_input_voltage (V)", above=0)
         adc = None
         if self.ADC_resolution is not None and self.quant_method is not None:
-            rate = self.ADC_overflow_rate
-            adc = ADC(bits=self.ADC_resolution, method=self.quant_method, overflow_rate=rate)
-        effects = spreads(self.memristor_model, self.memristor_model_params)
+            rate = as_number(self.ADC_overflow_rate, "ADC_overflow_rate")
+            method = converter_method(self.quant_method)
+            adc = ADC(bits=self.ADC_resolution, method=method, overflow_rate=rate)
         return Hardware(
-            device=nominal_device(self.memristor_model, self.memristor_model_params),
+            device=self.cell_model.nominal(),
             tile_shape=(height, width * scheme.columns),
             wires=Wires(row=line, column=line, source=source, sense=source),
             engine="linear",
             scheme=scheme,
             dac=DAC(v_max=self.max_input_voltage),
             adc=adc,
-            effects=effects,
-            v_read=self.memristor_model.read_voltage_of(Dict2Obj(arguments)),
+            effects=self.cell_model.effects(),
+            v_read=self.cell_model.v_read,
         )
 
     def _scheme(self) -> mapping.Scheme:
@@ -143,8 +169,8 @@ class Routine(mapping.Scheme):
 class LayerCells:
     """The cells of one crossbar of a layer: every second column with pairs. Writes go to the layer."""
 
-    def __init__(self, matmul: CrossbarMatmul, first: int, dt: float) -> None:
-        self._matmul, self.dt, self.v_read = matmul, dt, matmul.hardware.v_read
+    def __init__(self, matmul: CrossbarMatmul, first: int, model: CellModel) -> None:
+        self._matmul, self.model = matmul, model
         self._columns = slice(first, None, matmul.hardware.scheme.columns)
         self._groups = matmul.tiling.groups
 
@@ -172,10 +198,43 @@ class LayerCells:
         self._matmul.add_effects([Write(matrix)], generator=torch.Generator())
 
 
+class Option:
+    """An argument of a memristive layer as its attribute."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: MemristiveLayer | None, owner: type) -> Any:
+        return self if layer is None else getattr(layer.options, self.name)
+
+    def __set__(self, layer: MemristiveLayer, value: Any) -> None:
+        raise SpecError(f"{self.name} of a layer cannot be changed: patch the digital network again with it")
+
+
+class Line:
+    """``y -> gain y + offset``: what brings the raw output of a layer, without bias, to the digital one."""
+
+    def __init__(self, gain: float = 1.0, offset: float = 0.0) -> None:
+        self.gain, self.offset = gain, offset
+
+    def __call__(self, output: torch.Tensor) -> torch.Tensor:
+        return self.gain * output + self.offset
+
+    def __repr__(self) -> str:
+        return f"Line(gain={self.gain:.9g}, offset={self.offset:.9g})"
+
+
 class MemristiveLayer(nn.Module):
-    """A layer on crossbars with MemTorch's attributes; combined with a layer of ``cosim.nn``."""
+    """A layer on crossbars with MemTorch's attributes; combined with a layer of ``cosim.nn`` and torch's.
+
+    Every field of ``Options`` is an attribute, which cannot be assigned.
+    """
 
     options: Options
+
+    def __init__(self) -> None:
+        # not the next class: torch's layers, of which memristive ones are a kind, would make weights
+        nn.Module.__init__(self)
 
     @property
     def products(self) -> list[CrossbarMatmul]:
@@ -221,7 +280,7 @@ class MemristiveLayer(nn.Module):
         """[positive, negative] of each weight matrix in turn, or [single]."""
         return [
             Crossbar.over(
-                LayerCells(product, k, self.options.dt),
+                LayerCells(product, k, self.options.cell_model),
                 self.options.tile_shape if product.tiling.groups == 1 else None,
             )
             for product in self.products
@@ -229,21 +288,47 @@ class MemristiveLayer(nn.Module):
         ]
 
     @property
-    def max_input_voltage(self) -> float | None:
-        return self.options.max_input_voltage
+    def transform_output(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What is applied to the raw output, before the bias: the line that tuning found.
 
-    @property
-    def tile_shape(self) -> tuple[int, int] | None:
-        return self.options.tile_shape
+        Another line can be assigned. Raises SpecError for a function that is no line, and for a layer
+        with several products or lines.
+        """
+        product = self._only_product()
+        gain, offset = product.gain.flatten(), product.offset.flatten()
+        if bool((gain != gain[0]).any()) or bool((offset != offset[0]).any()):
+            raise SpecError("transform_output: this layer was tuned by tile or column, and has several lines")
+        return Line(float(gain[0]), float(offset[0]))
 
-    @property
-    def scheme(self) -> Scheme:
-        return self.options.scheme
+    @transform_output.setter
+    def transform_output(self, transform: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        product, line = self._only_product(), _as_line(transform)
+        product.gain = torch.full_like(product.gain, line.gain)
+        product.offset = torch.full_like(product.offset, line.offset)
+        product.prepare()
 
-    def forward_legacy(self, enabled: bool = True) -> None:
-        """Compute with the digital weights, or with crossbars again."""
-        for product in self.products:
-            product.digital = bool(enabled)
+    def _only_product(self) -> CrossbarMatmul:
+        products = self.products
+        if len(products) != 1:
+            name = type(self).__name__
+            raise SpecError(f"transform_output: {name} has {len(products)} products, each with its line")
+        return products[0]
+
+    def forward_legacy(self, input: torch.Tensor | bool = True) -> torch.Tensor | None:
+        """The output of the digital layer for ``input``; True or False: compute so from now on, or not."""
+        if isinstance(input, bool):
+            for product in self.products:
+                product.digital = input
+            return None
+        if not isinstance(input, torch.Tensor):
+            raise SpecError(f"forward_legacy({input!r}): give a tensor of inputs, or True or False")
+        before = [product.digital for product in self.products]
+        self.forward_legacy(True)
+        try:
+            return self(input)
+        finally:
+            for product, digital in zip(self.products, before, strict=True):
+                product.digital = digital
 
     def fit(self, samples: int = TUNING_VECTORS) -> list[Fit]:
         """Fit every product to the digital one by one line, on random vectors; again changes nothing."""
@@ -251,3 +336,39 @@ class MemristiveLayer(nn.Module):
             product.tune(per="layer", test_fraction=0.25, seed=0, samples=samples)
             for product in self.products
         ]
+
+
+for option in fields(Options):
+    setattr(MemristiveLayer, option.name, Option(option.name))
+
+
+def checked_layer(layer: Any) -> MemristiveLayer:
+    """``layer``, or SpecError where it is not memristive."""
+    if not isinstance(layer, MemristiveLayer):
+        raise SpecError(f"{type(layer).__name__} is no memristive layer: patch_model comes first")
+    return layer
+
+
+def checked_digital(layer: Any, kind: type[nn.Module]) -> Any:
+    """``layer``, or SpecError where it is not a digital one of this kind."""
+    if not isinstance(layer, kind) or isinstance(layer, MemristiveLayer):
+        raise SpecError(
+            f"{type(layer).__name__} is no digital layer to patch: give a torch.nn.{kind.__name__}"
+        )
+    return layer
+
+
+def _as_line(transform: Any) -> Line:
+    """A function as a line, checked at a third point."""
+    if isinstance(transform, Line):
+        return transform
+    points = torch.tensor([0.0, 1.0, -2.5, 7.0], dtype=torch.float64)
+    if not callable(transform):
+        raise SpecError(f"transform_output is {transform!r}: it must be a function of the output")
+    values = as_tensor(transform(points), "transform_output of some points").double()
+    if values.shape != points.shape:
+        raise SpecError("transform_output must act on every element by itself, as y -> a y + b does")
+    line = Line(float(values[1] - values[0]), float(values[0]))
+    if not torch.allclose(values, line(points), rtol=1e-5, atol=1e-6 * float(values.abs().max())):
+        raise SpecError("transform_output is no line y -> a y + b: apply other functions after the layer")
+    return line

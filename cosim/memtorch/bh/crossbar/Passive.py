@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from cosim.arrays import as_tensor, check_finite, check_positive
+from cosim.checks import as_flag
 from cosim.errors import SpecError
+from cosim.memtorch.bh.crossbar.Tile import checked_resistances
 from cosim.solvers.linear import LinearNetwork
 from cosim.wires import Wires
 
@@ -30,12 +33,18 @@ def solve_passive(
     >>> solve_passive(torch.tensor([[1e-3]]), torch.tensor([1.0]), torch.zeros(1), 500.0, 0.0).tolist()
     [0.0005000000237487257]
     """
+    as_flag(use_bindings, "use_bindings")
+    given = {"conductance_matrix": conductance_matrix, "V_WL": V_WL, "V_BL": V_BL}
+    conductance_matrix, V_WL, V_BL = (
+        check_finite(as_tensor(value, name), name) for name, value in given.items()
+    )
+    check_positive(conductance_matrix, "conductance_matrix", zero=True)
     _check_shapes(conductance_matrix, V_WL, V_BL)
     if bool((V_BL.flatten()[0] != V_BL).any()):
         raise SpecError("V_BL has different values: give one voltage for all bit lines")
     if n_input_batches is not None and V_WL.ndim == 2 and V_WL.shape[0] != n_input_batches:
         raise SpecError(f"V_WL has {V_WL.shape[0]} vectors, n_input_batches is {n_input_batches}")
-    source, line = R_source or 0.0, R_line or 0.0
+    source, line = checked_resistances(R_source, R_line)
     wires = Wires(row=line, column=line, source=source, sense=source)
     transfer = LinearNetwork.factor(conductance_matrix.double(), wires).transfer
     return ((V_WL.double() - float(V_BL.flatten()[0])) @ transfer).to(V_WL)

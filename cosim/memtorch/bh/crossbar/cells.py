@@ -1,36 +1,25 @@
-"""The devices of one crossbar as tensors: drawn from a memristor model, read and written as a matrix."""
+"""The devices of one crossbar as tensors, read and written as a matrix, and the view of one of them."""
 
 from __future__ import annotations
 
-import inspect
-import math
-import warnings
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from cosim.devices.device import Device
-from cosim.devices.held import simulate_held
 from cosim.errors import SpecError
-from cosim.memtorch.bh.memristor.Memristor import Memristor, checked_conductance
-from cosim.memtorch.bh.StochasticParameter import Dict2Obj, Sampler, check_order, draw_resistances
-from cosim.nn.cells import STUCK_LOW, Cells, conductance_range
-from cosim.nn.effects import Effect
+from cosim.memtorch.bh.crossbar.cell_model import CellModel
+from cosim.memtorch.bh.memristor.Memristor import checked_conductance
+from cosim.nn.cells import conductance_range
 
-__all__ = ["CellView", "OwnCells", "Spread", "Store", "arguments_of", "nominal_device", "spreads"]
-
-_MEAN_DRAWS = 4096  # pairs of resistances whose lower and higher are averaged
-_NOMINAL_RATIO = 1.001  # r_off/r_on that weights are mapped to where the cells have 1
+__all__ = ["CellView", "OwnCells", "Store", "pick"]
 
 
 class Store(Protocol):
     """Cells ``(*groups, rows, columns)`` of one crossbar."""
 
-    v_read: float
-    dt: float
+    model: CellModel
 
     @property
     def device(self) -> Device: ...
@@ -38,120 +27,15 @@ class Store(Protocol):
     def write(self, conductance: torch.Tensor) -> None: ...
 
 
-def arguments_of(model: type[Memristor], params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The arguments of ``model(**params)`` with its defaults; SpecError for one that it does not have."""
-    params = params or {}
-    if not (isinstance(model, type) and issubclass(model, Memristor)):
-        raise SpecError(f"memristor_model is {model!r}: give a class of memtorch.bh.memristor")
-    known = {n: p.default for n, p in inspect.signature(model).parameters.items()}
-    for name in params:
-        if name not in known:
-            raise SpecError(f"{model.__name__} has no argument {name!r}; it has: {', '.join(known)}")
-    if params.get("as_memtorch"):
-        raise SpecError("as_memtorch=True is for single devices: crossbars compute with the compiled model")
-    values = {**known, **params}
-    check_order(values["r_on"], values["r_off"])
-    return values
-
-
-def nominal_device(model: type[Memristor], params: Mapping[str, Any] | None) -> Device:
-    """The device in which every ``StochasticParameter`` has its mean.
-
-    Where r_on and r_off have the same mean, r_on is that of the lower of two draws, r_off that of the higher.
-    Where both are one number, weights are mapped as if r_on were a little lower (see ``Unswitchable``).
-    """
-    values = arguments_of(model, params)
-    means = {name: v.mean if isinstance(v, Sampler) else v for name, v in values.items()}
-    low, high = sorted((float(means["r_on"]), float(means["r_off"])))
-    if unswitchable(values):
-        low = high / _NOMINAL_RATIO
-    elif math.isclose(low, high):
-        drawn = draw_resistances(values["r_on"], values["r_off"], (_MEAN_DRAWS,))
-        low, high = (float(part.mean()) for part in drawn)
-    means |= {"r_on": low, "r_off": high}
-    return Device(model.model, **model.device_parameters(Dict2Obj(means)))
-
-
-def drawn_device(model: type[Memristor], params: Mapping[str, Any] | None, shape: tuple[int, ...]) -> Device:
-    """The device with every ``StochasticParameter`` drawn once per cell."""
-    values = arguments_of(model, params)
-    nominal = nominal_device(model, params)
-    if not any(isinstance(v, Sampler) for v in values.values()):
-        return nominal
-    drawn = {name: v.draw(shape) if isinstance(v, Sampler) else v for name, v in values.items()}
-    drawn["r_on"], drawn["r_off"] = draw_resistances(values["r_on"], values["r_off"], shape)
-    cells = model.device_parameters(Dict2Obj(drawn))
-    own = {
-        name: value
-        for name, value in cells.items()
-        if name != nominal.state_parameter and isinstance(value, torch.Tensor) and value.ndim
-    }
-    if not own:
-        return nominal
-    # r_init, say, must lie inside the bounds of every cell: the middle of the overlap may not exist
-    return _within(nominal, own)
-
-
-def _within(nominal: Device, own: Mapping[str, torch.Tensor]) -> Device:
-    """``nominal`` with per-cell parameters; its own state parameter per cell too, at the lower bound."""
-    state = str(nominal.state_parameter)
-    bounds = {"r_init": "r_min", "gap_init": "g_min"}
-    start = {state: own[bounds[state]]} if bounds.get(state) in own else {}
-    return nominal.replace(**own, **start)
-
-
-class Spread(Effect):
-    """Device to device: the parameters of a memristor model drawn once per cell."""
-
-    def __init__(self, model: type[Memristor], params: Mapping[str, Any] | None) -> None:
-        self.model, self.params = model, dict(params or {})
-
-    def apply(self, cells: Cells, generator: torch.Generator) -> Cells:
-        """The generator is not used: a ``StochasticParameter`` draws from torch's default one."""
-        return cells.with_device(drawn_device(self.model, self.params, cells.shape))
-
-
-class Unswitchable(Effect):
-    """Cells with r_on = r_off: whatever is written, and whichever fail, all conduct 1/r_off."""
-
-    def apply(self, cells: Cells, generator: torch.Generator) -> Cells:
-        everywhere = torch.ones(cells.shape, dtype=torch.bool, device=cells.conductance.device)
-        return replace(cells, high=cells.low).stick(everywhere, STUCK_LOW)
-
-
-def unswitchable(values: Mapping[str, Any]) -> bool:
-    """True where r_on and r_off are the same number, so that no cell can hold a weight."""
-    ends = (values["r_on"], values["r_off"])
-    low, high = (end.constant if isinstance(end, Sampler) else float(end) for end in ends)
-    return low is not None and high is not None and math.isclose(low, high)
-
-
-def spreads(model: type[Memristor], params: Mapping[str, Any] | None) -> tuple[Effect, ...]:
-    """What cells of this model are not alike in, or not able to do; warns of the latter."""
-    values = arguments_of(model, params)
-    if unswitchable(values):
-        warnings.warn(
-            f"r_on and r_off are equal, {values['r_off']} ohm: no cell can be switched, so layers hold no "
-            "weight and give their bias",
-            UserWarning,
-            stacklevel=3,
-        )
-        return (Unswitchable(),)
-    return (Spread(model, params),) if any(isinstance(v, Sampler) for v in values.values()) else ()
-
-
 class OwnCells:
     """Cells of a crossbar that belongs to no layer; new ones are at their highest conductance."""
 
-    def __init__(
-        self, model: type[Memristor], params: Mapping[str, Any] | None, shape: tuple[int, int]
-    ) -> None:
-        arguments = Dict2Obj(arguments_of(model, params))
-        if unswitchable(vars(arguments)):
-            raise SpecError(f"r_on and r_off are equal, {arguments.r_off} ohm: give them more distance")
-        self.v_read, self.dt = model.read_voltage_of(arguments), float(arguments.time_series_resolution)
-        self.device = drawn_device(model, params, shape)
-        ends = conductance_range(self.device, self.v_read)
+    def __init__(self, model: CellModel, shape: tuple[int, int], *, spread: bool = True) -> None:
+        if model.equal_ends is not None:
+            raise SpecError(f"r_on and r_off are equal, {model.equal_ends:g} ohm: give them more distance")
+        self.model = model
+        self.device = model.drawn(shape) if spread else model.nominal()
+        ends = conductance_range(self.device, model.v_read)
         self._low, self._high = (end.expand(shape) for end in ends)
         self._conductance = self._high.clone()
 
@@ -188,11 +72,15 @@ class CellView:
 
     @property
     def time_series_resolution(self) -> float:
-        return self._store.dt
+        return self._store.model.dt
 
     @property
     def device(self) -> Device:
-        """The compiled device with the parameters of this cell."""
+        """The compiled device with the parameters of this cell; SpecError where it is a class in Python."""
+        if not self._store.model.dynamic:
+            raise SpecError(
+                f"{self._store.model.model.__name__} is a class in Python: use simulate() of the view"
+            )
         return pick(self._store.device, [self._place])
 
     @property
@@ -213,14 +101,13 @@ class CellView:
         matrix[self._place] = checked_conductance(conductance)
         self._store.write(matrix)
 
-    def simulate(self, voltage_signal: Any, return_current: bool = False) -> np.ndarray | None:
-        """As ``Memristor.simulate``."""
-        v_read, device = self._store.v_read, self.device
+    def simulate(self, voltage_signal: Any, return_current: bool = False) -> torch.Tensor | np.ndarray:
+        """As ``CompiledMemristor.simulate``; by the class itself where that is one in Python."""
         reachable = min(max(self.g, 1 / self.r_off), 1 / self.r_on)
-        volts = torch.as_tensor(voltage_signal, dtype=torch.float64).reshape(-1)
-        held = simulate_held(device, volts, self._store.dt, float(device.state_for(reachable, v_read)))
-        self.set_conductance(float(device.conductance(held.state[-1], v_read)))
-        return held.current.numpy() if return_current else None
+        own = pick(self._store.device, [self._place])
+        found, end = self._store.model.simulate(own, reachable, voltage_signal, return_current)
+        self.set_conductance(end)
+        return found
 
     def __repr__(self) -> str:
         return f"CellView(g={self.g:.4g}, r_on={self.r_on:.4g}, r_off={self.r_off:.4g})"

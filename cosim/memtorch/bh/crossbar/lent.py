@@ -15,7 +15,9 @@ __all__ = ["LentMatrix", "lend"]
 class Loan:
     """A matrix that was lent, what it held when it was last the same as the cells, and the way back."""
 
-    def __init__(self, read: Callable[[], torch.Tensor], write: Callable[[torch.Tensor], None]) -> None:
+    def __init__(
+        self, read: Callable[[], torch.Tensor], write: Callable[[torch.Tensor, torch.Tensor], None]
+    ) -> None:
         self._read, self._write = read, write
         self.matrix = read()
         self._known = self.matrix.clone()
@@ -32,7 +34,7 @@ class Loan:
         if not bool(changed.any()):
             return
         try:
-            self._write(torch.where(changed, self.matrix, self._read()))
+            self._write(torch.where(changed, self.matrix, self._read()), changed)
             self._known = self._read()
         finally:
             self.matrix.copy_(self._known)
@@ -64,8 +66,10 @@ class LentMatrix(torch.Tensor):
         return self.clone().__reduce_ex__(protocol)
 
 
-def lend(read: Callable[[], torch.Tensor], write: Callable[[torch.Tensor], None]) -> torch.Tensor:
-    """What ``read()`` gives, a tensor of its own; every change of it goes through ``write``."""
+def lend(
+    read: Callable[[], torch.Tensor], write: Callable[[torch.Tensor, torch.Tensor], None]
+) -> torch.Tensor:
+    """What ``read()`` gives, a tensor of its own; every change goes through ``write(matrix, changed)``."""
     loan = Loan(read, write)
     return _lent(loan.matrix, loan)
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from cosim.errors import SpecError
 from cosim.memtorch.bh.memristor import as_memtorch as stepped
-from cosim.memtorch.bh.memristor.Memristor import Memristor, Physics
+from cosim.memtorch.bh.memristor.compiled import CompiledMemristor, Physics
 from cosim.memtorch.bh.StochasticParameter import unpack_parameters
 
 __all__ = ["Data_Driven", "coefficients"]
 
 
-class Data_Driven(Memristor):
+class Data_Driven(CompiledMemristor):
     """Data-driven ReRAM; positive voltages raise the resistance (with eta = 1).
 
     r_on, r_off bound the resistance parameter R (ohm) in i = a/R sinh(b v), so ``g`` is the chord at

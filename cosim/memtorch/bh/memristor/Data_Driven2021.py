@@ -7,8 +7,8 @@ from typing import Any
 
 from cosim.errors import SpecError
 from cosim.memtorch.bh.memristor import as_memtorch as stepped
+from cosim.memtorch.bh.memristor.compiled import CompiledMemristor, Physics
 from cosim.memtorch.bh.memristor.Data_Driven import Data_Driven, coefficients
-from cosim.memtorch.bh.memristor.Memristor import Memristor, Physics
 from cosim.memtorch.bh.StochasticParameter import unpack_parameters
 
 __all__ = ["Data_Driven2021"]
@@ -16,7 +16,7 @@ __all__ = ["Data_Driven2021"]
 _K_P, _K_N = 5.11e-4, 1.17e-3  # MemTorch's defaults of arguments that its model does not use
 
 
-class Data_Driven2021(Memristor):
+class Data_Driven2021(CompiledMemristor):
     """Data-driven ReRAM of 2021; positive voltages lower the resistance (with the default fit).
 
     As ``Data_Driven``; the limits have at most two coefficients. k_p and k_n have no meaning in this

@@ -6,13 +6,13 @@ from typing import Any
 
 from cosim.devices.held import state_rate
 from cosim.memtorch.bh.memristor import as_memtorch as stepped
-from cosim.memtorch.bh.memristor.Memristor import Memristor, Physics
+from cosim.memtorch.bh.memristor.compiled import CompiledMemristor, Physics
 from cosim.memtorch.bh.StochasticParameter import unpack_parameters
 
 __all__ = ["LinearIonDrift"]
 
 
-class LinearIonDrift(Memristor):
+class LinearIonDrift(CompiledMemristor):
     """Linear ion drift; positive voltages lower the resistance. State x: 1 is ON.
 
     Every argument may be a ``StochasticParameter``. as_memtorch: MemTorch 1.1.6's numbers instead of

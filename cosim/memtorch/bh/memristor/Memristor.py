@@ -1,124 +1,97 @@
-"""``Memristor``: what the five device models have in common, over a compiled ``cosim.Device``."""
+"""``Memristor``: what every device has, to be derived from; and plots of any device."""
 
 from __future__ import annotations
 
 import abc
-import math
-from typing import Any, Protocol
+import inspect
+from typing import Any
 
 import numpy as np
 import torch
 
-from cosim.arrays import as_tensor, check_finite
-from cosim.devices.device import Device
-from cosim.devices.held import simulate_held
+from cosim.arrays import Array, as_tensor, check_finite
+from cosim.checks import as_number
 from cosim.errors import SpecError
 
 __all__ = [
-    "Compiled",
     "Memristor",
-    "Physics",
+    "Signals",
+    "check_time_step",
     "checked_conductance",
+    "checked_signal",
+    "currents_under",
     "plot_bipolar_switching_behaviour",
     "plot_hysteresis_loop",
 ]
 
-READ_VOLTAGE = 0.1  # V, of the chord conductance
+_LINEAR_SHARE = 1e-3  # of the median current: below it a symmetric logarithmic axis is linear
+_DEEPEST = 1e-12  # of the largest current
+_MOST_SAMPLES = 1 << 30  # 8 GB of voltages
 
 Signals = tuple[np.ndarray, np.ndarray]
 
 
-class Physics(Protocol):
-    """One device with its state; ``Compiled`` here, or MemTorch's own arithmetic in ``as_memtorch``."""
-
-    @property
-    def conductance(self) -> float: ...
-    @property
-    def state(self) -> float: ...
-    def set_conductance(self, conductance: float) -> None: ...
-    def current(self, voltage: float) -> float: ...
-    def simulate(self, voltage: np.ndarray, dt: float) -> np.ndarray: ...
-
-
-class Compiled:
-    """A ``cosim.Device`` with its state; conductances are chords at ``v_read``."""
-
-    def __init__(self, device: Device, *, v_read: float = READ_VOLTAGE) -> None:
-        self.device, self.v_read = device, v_read
-        self.state: float = float(device.parameters[str(device.state_parameter)])  # type: ignore[arg-type]  # a number
-        ends = [float(device.conductance(x, v_read)) for x in device.state_range]
-        self.lowest, self.highest = min(ends), max(ends)
-
-    @property
-    def conductance(self) -> float:
-        return float(self.device.conductance(self.state, self.v_read))
-
-    def set_conductance(self, conductance: float) -> None:
-        wanted = min(max(conductance, self.lowest), self.highest)
-        self.state = float(self.device.state_for(wanted, self.v_read))
-
-    def current(self, voltage: float) -> float:
-        return float(self.device.current(voltage, self.state))
-
-    def simulate(self, voltage: np.ndarray, dt: float) -> np.ndarray:
-        held = simulate_held(self.device, voltage, dt, self.state)
-        self.state = float(held.state[-1])
-        return held.current.numpy()
-
-
 class Memristor(abc.ABC):
-    """A memristive device.
+    """A memristive device: derive from it, and give ``simulate``.
 
-    Attributes: r_off and r_on, highest and lowest resistance (ohm); time_series_resolution, s per sample of
-    a voltage signal. ``g`` is the conductance (S) at this moment.
+    r_off, r_on: highest and lowest resistance (ohm). time_series_resolution: s per sample of a voltage
+    signal. pos_write_threshold, neg_write_threshold: V. ``g`` is the conductance (S) at this moment, at
+    first 1/r_on. ``set_conductance`` and ``current`` may be replaced: they clip to the reach, and are
+    linear. set_polarity: sign of the voltage that lowers the resistance.
+
+    A crossbar of such a class has linear cells between r_on and r_off; a device in it is simulated by
+    the class, from its conductance.
+
+    >>> class Ramp(Memristor):
+    ...     def simulate(self, voltage_signal, return_current=False):
+    ...         before = self.g
+    ...         for volt in voltage_signal:
+    ...             self.set_conductance(self.g * (1 + 0.1 * float(volt)))
+    ...         return before * voltage_signal if return_current else None
+    >>> device = Ramp(16e3, 100, 1e-4)
+    >>> device.simulate(torch.tensor([-1.0]))
+    >>> round(device.get_resistance(), 6)
+    111.111111
     """
 
-    model: str  # name of the bundled Verilog-A model
-    loop: tuple[float, float, float]  # duration (s), amplitude (V), frequency (Hz) of the hysteresis loop
-    bipolar: tuple[float, float]  # amplitude (V), frequency (Hz)
-    thresholds: tuple[str, str] | None = None  # arguments with the positive and the negative threshold
+    set_polarity: int = 1
 
-    def __init__(self, arguments: Any, as_memtorch: bool) -> None:
-        a = arguments
-        if not (math.isfinite(a.time_series_resolution) and a.time_series_resolution > 0):
+    def __init__(
+        self,
+        r_off: float,
+        r_on: float,
+        time_series_resolution: float,
+        pos_write_threshold: float = 0,
+        neg_write_threshold: float = 0,
+    ) -> None:
+        if callable(r_off) or callable(r_on):
+            raise SpecError(f"r_off is {r_off}, r_on is {r_on}: draw first, with unpack_parameters(locals())")
+        self.r_off, self.r_on = (as_number(v, n) for v, n in ((r_off, "r_off"), (r_on, "r_on")))
+        if not 0 < self.r_on < self.r_off:
             raise SpecError(
-                f"time_series_resolution is {a.time_series_resolution} s: it must be finite and above 0"
+                f"r_on is {self.r_on} ohm and r_off is {self.r_off} ohm: r_off must be above r_on, "
+                "both above 0"
             )
-        self.r_off, self.r_on = float(a.r_off), float(a.r_on)
-        self.time_series_resolution = float(a.time_series_resolution)
-        ends = [0.0, 0.0] if self.thresholds is None else [getattr(a, name) for name in self.thresholds]
-        self.pos_write_threshold, self.neg_write_threshold = ends
-        self.physics: Physics = self.stepped(a) if as_memtorch else self._compiled(a)
+        self.time_series_resolution = check_time_step(time_series_resolution)
+        self.pos_write_threshold = as_number(pos_write_threshold, "pos_write_threshold")
+        self.neg_write_threshold = as_number(neg_write_threshold, "neg_write_threshold")
+        self._conductance = 1 / self.r_on
 
-    def _compiled(self, a: Any) -> Compiled:
-        return Compiled(Device(self.model, **self.device_parameters(a)), v_read=self.read_voltage_of(a))
-
-    @staticmethod
     @abc.abstractmethod
-    def device_parameters(a: Any) -> dict[str, Any]:
-        """Parameters of the Verilog-A model; those of ``a`` may be numbers or tensors."""
+    def simulate(self, voltage_signal: torch.Tensor, return_current: bool = False) -> Any:
+        """Apply ``voltage_signal`` (V), a sample every ``time_series_resolution`` s; the state moves.
 
-    @staticmethod
-    @abc.abstractmethod
-    def stepped(a: Any) -> Physics:
-        """The device with MemTorch's own arithmetic."""
-
-    @staticmethod
-    def read_voltage_of(a: Any) -> float:
-        """V at which the conductance is the chord."""
-        return READ_VOLTAGE
-
-    @property
-    def device(self) -> Device:
-        """The compiled device; SpecError for one with MemTorch's own arithmetic."""
-        if not isinstance(self.physics, Compiled):
-            raise SpecError(f"{type(self).__name__}(as_memtorch=True) is no compiled device")
-        return self.physics.device
+        Returns the conductance (S) after each sample, or the current (A) if ``return_current``.
+        """
 
     @property
     def g(self) -> float:
-        """Conductance (S): I/V at the read voltage, 0.1 V unless the model has its own."""
-        return self.physics.conductance
+        """Conductance (S) at this moment."""
+        return self._conductance
+
+    @g.setter
+    def g(self, conductance: float) -> None:
+        self._conductance = checked_conductance(conductance)
 
     def get_resistance(self) -> float:
         """Resistance (ohm), 1/g."""
@@ -126,58 +99,71 @@ class Memristor(abc.ABC):
 
     def set_conductance(self, conductance: float) -> None:
         """Bring the device to ``conductance`` (S), or as near as it can get."""
-        self.physics.set_conductance(checked_conductance(conductance))
+        self.g = min(max(checked_conductance(conductance), 1 / self.r_off), 1 / self.r_on)
 
     def current(self, voltage: float) -> float:
         """Current (A) at ``voltage`` (V); the state stays."""
-        return self.physics.current(float(voltage))
+        return as_number(voltage, "voltage") * self.g
 
-    def simulate(
-        self, voltage_signal: torch.Tensor | np.ndarray, return_current: bool = False
-    ) -> np.ndarray | None:
-        """Apply ``voltage_signal`` (V), each sample for ``time_series_resolution`` s.
-
-        Shape (time,) or (time, 1). Returns the current (time,) in A at the start of each sample if
-        ``return_current``, else None; the device keeps its new state.
-        """
-        volts = check_finite(as_tensor(voltage_signal, "voltage_signal"), "voltage_signal").detach()
-        if volts.ndim != 1 and tuple(volts.shape[1:]) != (1,):
-            raise SpecError(f"voltage_signal has shape {tuple(volts.shape)}: one device takes (time,)")
-        current = self.physics.simulate(volts.double().reshape(-1).cpu().numpy(), self.time_series_resolution)
-        return current if return_current else None
-
+    @staticmethod
     def plot_hysteresis_loop(
-        self,
-        duration: float | None = None,
-        voltage_signal_amplitude: float | None = None,
-        voltage_signal_frequency: float | None = None,
+        memristor: Memristor,
+        duration: float,
+        voltage_signal_amplitude: float,
+        voltage_signal_frequency: float,
         log_scale: bool = False,
         return_result: bool = False,
     ) -> Signals | None:
-        """Plot I over V for a sine, or return (voltage, current) if ``return_result``."""
-        given = (duration, voltage_signal_amplitude, voltage_signal_frequency)
-        used = [own if value is None else value for value, own in zip(given, self.loop, strict=True)]
-        return plot_hysteresis_loop(self, *used, log_scale=log_scale, return_result=return_result)
+        """``plot_hysteresis_loop`` of the module; a derived class gives it ``self``."""
+        signal = (duration, voltage_signal_amplitude, voltage_signal_frequency)
+        return plot_hysteresis_loop(memristor, *signal, log_scale, return_result)
 
+    @staticmethod
     def plot_bipolar_switching_behaviour(
-        self,
-        voltage_signal_amplitude: float | None = None,
-        voltage_signal_frequency: float | None = None,
+        memristor: Memristor,
+        voltage_signal_amplitude: float,
+        voltage_signal_frequency: float,
         log_scale: bool = True,
         return_result: bool = False,
     ) -> Signals | None:
-        """Plot |I| over V for a triangle, or return (voltage, current) if ``return_result``."""
-        given = (voltage_signal_amplitude, voltage_signal_frequency)
-        used = [own if value is None else value for value, own in zip(given, self.bipolar, strict=True)]
-        return plot_bipolar_switching_behaviour(self, *used, log_scale=log_scale, return_result=return_result)
+        """``plot_bipolar_switching_behaviour`` of the module; a derived class gives it ``self``."""
+        signal = (voltage_signal_amplitude, voltage_signal_frequency)
+        return plot_bipolar_switching_behaviour(memristor, *signal, log_scale, return_result)
 
 
 def checked_conductance(conductance: float) -> float:
     """``conductance`` (S), or SpecError: it must be finite and above 0."""
-    value = float(conductance)
-    if not (math.isfinite(value) and value > 0):
-        raise SpecError(f"conductance is {value} S: it must be finite and above 0")
-    return value
+    return as_number(conductance, "conductance (S)", above=0)
+
+
+def check_time_step(seconds: float) -> float:
+    """``time_series_resolution`` (s), or SpecError: it must be finite and above 0."""
+    return as_number(seconds, "time_series_resolution (s)", above=0)
+
+
+def checked_signal(voltage_signal: Array) -> torch.Tensor:
+    """A voltage signal (V) of one device, (time,) or (time, 1), as (time,) in float64 on the CPU."""
+    volts = check_finite(as_tensor(voltage_signal, "voltage_signal"), "voltage_signal").detach()
+    if volts.ndim != 1 and tuple(volts.shape[1:]) != (1,):
+        raise SpecError(f"voltage_signal has shape {tuple(volts.shape)}: one device takes (time,)")
+    return volts.double().reshape(-1).cpu()
+
+
+def currents_under(memristor: Memristor, volts: np.ndarray) -> np.ndarray:
+    """Current (A) of a device at each sample; its own class may give conductances only."""
+    signal = torch.from_numpy(volts)
+    if "return_current" in inspect.signature(memristor.simulate).parameters:
+        found, factor = memristor.simulate(signal, return_current=True), 1.0
+    else:
+        found, factor = memristor.simulate(signal), volts
+    if found is None:
+        raise SpecError(f"{type(memristor).__name__}.simulate returned None: it must return its result")
+    current = as_tensor(found, f"{type(memristor).__name__}.simulate()").double().reshape(-1).cpu().numpy()
+    if current.shape != volts.shape:
+        raise SpecError(
+            f"{type(memristor).__name__}.simulate returned {len(current)} values for {len(volts)} samples"
+        )
+    return current * factor
 
 
 def plot_hysteresis_loop(
@@ -188,16 +174,16 @@ def plot_hysteresis_loop(
     log_scale: bool = False,
     return_result: bool = False,
 ) -> Signals | None:
-    """Plot I over V for a sine, or return (voltage, current) if ``return_result``; state changes."""
-    dt = memristor_model.time_series_resolution
+    """Plot I over V for a sine, or return (voltage, current) if ``return_result``; state changes.
+
+    duration (s), voltage_signal_amplitude (V), voltage_signal_frequency (Hz). log_scale: currents on a
+    symmetric logarithmic axis.
+    """
+    dt = _sampled(memristor_model, duration=duration, frequency=voltage_signal_frequency)
+    amplitude = as_number(voltage_signal_amplitude, "voltage_signal_amplitude")
     time = np.arange(0, duration + dt, step=dt)
-    volts = voltage_signal_amplitude * np.sin(2 * np.pi * voltage_signal_frequency * time)
-    current = memristor_model.simulate(volts, return_current=True)
-    assert current is not None
-    if return_result:
-        return volts, current
-    _plot("Hysteresis Loop", volts, current, "symlog" if log_scale else "linear")
-    return None
+    volts = amplitude * np.sin(2 * np.pi * voltage_signal_frequency * time)
+    return _shown("Hysteresis Loop", memristor_model, volts, log_scale, return_result)
 
 
 def plot_bipolar_switching_behaviour(
@@ -207,15 +193,26 @@ def plot_bipolar_switching_behaviour(
     log_scale: bool = True,
     return_result: bool = False,
 ) -> Signals | None:
-    """Plot |I| over V for one period of a triangle, or return (voltage, current); state changes."""
-    dt = memristor_model.time_series_resolution
-    volts = _triangle(len(np.arange(0, 1 / voltage_signal_frequency + dt, step=dt)), voltage_signal_amplitude)
-    current = memristor_model.simulate(volts, return_current=True)
-    assert current is not None
-    if return_result:
-        return volts, current
-    _plot("Bipolar Switching Behaviour (DC)", volts, np.abs(current), "log" if log_scale else "linear")
-    return None
+    """Plot I over V for one period of a triangle, or return (voltage, current); state changes.
+
+    The arguments are those of ``plot_hysteresis_loop``.
+    """
+    dt = _sampled(memristor_model, frequency=voltage_signal_frequency)
+    amplitude = as_number(voltage_signal_amplitude, "voltage_signal_amplitude")
+    volts = _triangle(len(np.arange(0, 1 / voltage_signal_frequency + dt, step=dt)), amplitude)
+    return _shown("Bipolar Switching Behaviour (DC)", memristor_model, volts, log_scale, return_result)
+
+
+def _sampled(memristor: Memristor, *, frequency: float, duration: float | None = None) -> float:
+    """Seconds between samples of a plot; SpecError for what cannot be sampled."""
+    if not isinstance(memristor, Memristor):
+        raise SpecError(f"memristor is {memristor!r}: give a device, such as memtorch.bh.memristor.VTEAM()")
+    period = 1 / as_number(frequency, "voltage_signal_frequency (Hz)", above=0)
+    span = period if duration is None else as_number(duration, "duration (s)", above=0)
+    dt = memristor.time_series_resolution
+    if span / dt > _MOST_SAMPLES:
+        raise SpecError(f"{span:g} s every {dt:g} s are {span / dt:.1g} samples: give a shorter signal")
+    return dt
 
 
 def _triangle(samples: int, amplitude: float) -> np.ndarray:
@@ -223,13 +220,18 @@ def _triangle(samples: int, amplitude: float) -> np.ndarray:
     volts, slope, value = np.empty(samples), amplitude / (samples / 4), 0.0
     for k in range(samples):
         volts[k] = value
-        if abs(value) > amplitude:
+        if abs(value) > abs(amplitude):
             slope = -slope
         value += slope
     return volts
 
 
-def _plot(title: str, volts: np.ndarray, current: np.ndarray, scale: str) -> None:
+def _shown(
+    title: str, memristor: Memristor, volts: np.ndarray, log_scale: bool, return_result: bool
+) -> Signals | None:
+    current = currents_under(memristor, volts)
+    if return_result:
+        return volts, current
     import matplotlib.pyplot as plt
 
     plt.figure()
@@ -237,6 +239,16 @@ def _plot(title: str, volts: np.ndarray, current: np.ndarray, scale: str) -> Non
     plt.xlabel("Voltage (V)")
     plt.ylabel("Current (A)")
     plt.plot(volts, current)
-    plt.yscale(scale)
+    if log_scale:
+        plt.yscale("symlog", linthresh=_linear_below(current))
     plt.grid()
     plt.show()
+    return None
+
+
+def _linear_below(current: np.ndarray) -> float:
+    """Where a symmetric logarithmic axis turns linear: far below the currents, but above their noise."""
+    sizes = np.abs(current[current != 0])
+    if not len(sizes):
+        return 1.0
+    return max(_LINEAR_SHARE * float(np.median(sizes)), _DEEPEST * float(sizes.max()))

@@ -9,7 +9,7 @@ import torch
 
 from cosim.devices.held import state_rate
 from cosim.memtorch.bh.memristor import as_memtorch as stepped
-from cosim.memtorch.bh.memristor.Memristor import Compiled, Memristor, Physics
+from cosim.memtorch.bh.memristor.compiled import Compiled, CompiledMemristor, Physics
 from cosim.memtorch.bh.StochasticParameter import unpack_parameters
 
 __all__ = ["Stanford_PKU"]
@@ -36,7 +36,7 @@ _NAMES = {
 _NOISE_LIMIT = 10.0  # of the model's parameter noise, in standard deviations
 
 
-class Stanford_PKU(Memristor):
+class Stanford_PKU(CompiledMemristor):
     """RRAM with a tunnelling gap; positive voltages lower the resistance.
 
     The gap (m) is bounded by the resistances r_on and r_off at read_voltage. model_switch=1: every call
@@ -102,7 +102,7 @@ class Stanford_PKU(Memristor):
 
     def simulate(
         self, voltage_signal: torch.Tensor | np.ndarray, return_current: bool = False
-    ) -> np.ndarray | None:
+    ) -> torch.Tensor | np.ndarray:
         physics = self.physics
         if isinstance(physics, Compiled) and physics.device.parameters["model_switch"] == 1:
             noise = float(torch.randn(()).clamp(-_NOISE_LIMIT, _NOISE_LIMIT))

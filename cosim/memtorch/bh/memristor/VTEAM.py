@@ -6,7 +6,7 @@ from typing import Any
 
 from cosim.devices.held import state_rate
 from cosim.memtorch.bh.memristor import as_memtorch as stepped
-from cosim.memtorch.bh.memristor.Memristor import Memristor, Physics
+from cosim.memtorch.bh.memristor.compiled import CompiledMemristor, Physics
 from cosim.memtorch.bh.StochasticParameter import unpack_parameters
 
 __all__ = ["VTEAM"]
@@ -15,7 +15,7 @@ _SWITCHING = ("k_on", "k_off", "alpha_on", "alpha_off", "v_on", "v_off")
 _NAMES = ("r_on", "r_off", "d", "x_on", "x_off", *_SWITCHING)
 
 
-class VTEAM(Memristor):
+class VTEAM(CompiledMemristor):
     """Voltage-controlled threshold memristor; negative voltages lower the resistance. x = 0 is ON.
 
     The state w goes from x_on to x_off (m). v_on (negative) is the threshold of SET, v_off that of

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 __all__ = ["DataDriven", "DataDriven2021", "LinearIonDrift", "StanfordPKU", "Vteam"]
 
@@ -36,8 +37,11 @@ class _Stepped(abc.ABC):
     def step(self, voltage: float, dt: float) -> float:
         """Advance one sample; the current that it reports."""
 
-    def simulate(self, voltage: np.ndarray, dt: float) -> np.ndarray:
-        return np.array([self.step(v, dt) for v in voltage.tolist()])
+    def simulate(self, voltage: np.ndarray, dt: float) -> tuple[np.ndarray, torch.Tensor]:
+        """Current (A) that each sample reports, and conductance (S) after it."""
+        found = [(self.step(v, dt), self.conductance) for v in voltage.tolist()]
+        current, conductance = np.array(found, float).reshape(-1, 2).T
+        return current, torch.from_numpy(conductance.copy())
 
 
 class LinearIonDrift(_Stepped):
@@ -222,7 +226,7 @@ class StanfordPKU(_Stepped):
         spread = p["delta_g_init"] / (1 + math.exp((p["T_crit"] - temperature) / p["T_smth"]))
         return moved + float(np.random.normal()) * spread
 
-    def simulate(self, voltage: np.ndarray, dt: float) -> np.ndarray:
+    def simulate(self, voltage: np.ndarray, dt: float) -> tuple[np.ndarray, torch.Tensor]:
         self._before = 0.0
         return super().simulate(voltage, dt)
 

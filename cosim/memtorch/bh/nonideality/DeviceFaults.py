@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch.distributions import Distribution, Normal
 
+from cosim.checks import as_flag, as_number
+from cosim.errors import SpecError
 from cosim.memtorch.bh.StochasticParameter import StochasticParameter, draw_resistances
-from cosim.memtorch.mn.layer import MemristiveLayer
+from cosim.memtorch.mn.layer import MemristiveLayer, checked_layer
 from cosim.nn import effects
 from cosim.nn.cells import Cells
 
@@ -23,8 +26,9 @@ def apply_device_faults(
 
     Which ones comes from torch's default generator. Raises SpecError for shares above 1 together.
     """
-    faults = effects.DeviceFaults(lrs=lrs_proportion, hrs=hrs_proportion, electroform=electroform_proportion)
-    layer.add_effects([faults], fresh_generator())
+    shares = {"lrs": lrs_proportion, "hrs": hrs_proportion, "electroform": electroform_proportion}
+    faults = effects.DeviceFaults(**{k: as_number(v, f"{k}_proportion") for k, v in shares.items()})
+    checked_layer(layer).add_effects([faults], fresh_generator())
     return layer
 
 
@@ -39,12 +43,20 @@ def apply_cycle_variability(
 ) -> MemristiveLayer:
     """New bounds r_on, r_off (ohm) of this write in every cell; conductances are clipped to them.
 
-    The keyword arguments are those of ``distribution``. parallelize: all cells are drawn at once anyway.
+    r_off_kwargs, r_on_kwargs: arguments of ``distribution``. parallelize: all cells are always drawn at once.
+    Raises SpecError without them where it needs
+    some, as the normal one does.
     """
-    draws = [
-        StochasticParameter(distribution, min=min, max=max, **(kwargs or {}))
-        for kwargs in (r_on_kwargs, r_off_kwargs)
-    ]
+    as_flag(parallelize, "parallelize")
+    layer = checked_layer(layer)
+    draws = []
+    for name, kwargs in (("r_on_kwargs", r_on_kwargs), ("r_off_kwargs", r_off_kwargs)):
+        if not isinstance(kwargs, Mapping | None):
+            raise SpecError(f"{name} is {kwargs!r}: give a dictionary of arguments of the distribution")
+        try:
+            draws.append(StochasticParameter(distribution, min=min, max=max, **(kwargs or {})))
+        except SpecError as error:
+            raise SpecError(f"{name} is {kwargs or {}}: {error}") from error
     layer.add_effects([_Cycle(*draws)])
     return layer
 

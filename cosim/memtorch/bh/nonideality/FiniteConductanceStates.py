@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from cosim.errors import SpecError
-from cosim.memtorch.mn.layer import MemristiveLayer
+from cosim.checks import as_integer
+from cosim.memtorch.mn.layer import MemristiveLayer, checked_layer
 from cosim.nn.cells import Cells
 from cosim.nn.effects import Effect, FiniteStates
 
@@ -17,12 +17,8 @@ def apply_finite_conductance_states(layer: MemristiveLayer, num_conductance_stat
 
     One state is the lowest conductance.
     """
-    if isinstance(num_conductance_states, bool) or int(num_conductance_states) != num_conductance_states:
-        raise SpecError(f"num_conductance_states is {num_conductance_states!r}: it must be an integer")
-    if num_conductance_states < 1:
-        raise SpecError(f"num_conductance_states is {num_conductance_states}: it must be 1 or more")
-    states = int(num_conductance_states)
-    layer.add_effects([FiniteStates(states=states) if states > 1 else _Lowest()])
+    states = as_integer(num_conductance_states, "num_conductance_states", at_least=1)
+    checked_layer(layer).add_effects([FiniteStates(states=states) if states > 1 else _Lowest()])
     return layer
 
 

@@ -83,9 +83,13 @@ def apply_nonidealities(
     build on earlier ones and undo nothing. Raises SpecError for an argument that is missing or that
     none of them takes, and for a model without memristive layers.
     """
+    if not isinstance(model, nn.Module):
+        raise SpecError(f"model is {model!r}: give a patched torch.nn.Module")
+    if not isinstance(non_idealities, Iterable | NonIdeality):
+        raise SpecError(f"non_idealities is {non_idealities!r}: give a list of NonIdeality")
     wanted = (non_idealities,) if isinstance(non_idealities, NonIdeality) else tuple(non_idealities)
     for kind in wanted:
-        if kind not in _KINDS:
+        if not isinstance(kind, NonIdeality):
             raise SpecError(f"{kind!r} is no memtorch.bh.nonideality.NonIdeality")
         required(kwargs, _KINDS[kind].needed, kind.name)
     known = {name for kind in wanted for name in (*_KINDS[kind].needed, *_KINDS[kind].optional)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cosim.memtorch.mn.layer import MemristiveLayer
+from cosim.errors import SpecError
+from cosim.memtorch.mn.layer import MemristiveLayer, checked_layer
 
 __all__ = ["apply_retention_model"]
 
@@ -17,4 +18,9 @@ def apply_retention_model(
     retention_model_kwargs: Mapping[str, Any],
 ) -> MemristiveLayer:
     """``retention_model(layer=..., x=time, **retention_model_kwargs)``; time: s."""
-    return retention_model(layer=layer, x=time, **retention_model_kwargs)
+    if not callable(retention_model) or not isinstance(retention_model_kwargs, Mapping):
+        raise SpecError(
+            f"retention_model is {retention_model!r} with {retention_model_kwargs!r}: give a function, and a "
+            "dictionary of its arguments"
+        )
+    return retention_model(layer=checked_layer(layer), x=time, **retention_model_kwargs)

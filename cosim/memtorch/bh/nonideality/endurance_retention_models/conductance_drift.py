@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cosim.memtorch.mn.layer import MemristiveLayer
+from cosim.checks import as_number
+from cosim.memtorch.mn.layer import MemristiveLayer, checked_layer
 from cosim.nn.effects import Drift
 
 __all__ = ["model_conductance_drift"]
@@ -14,6 +15,8 @@ def model_conductance_drift(
     layer: MemristiveLayer, x: float, initial_time: float = 1e-12, drift_coefficient: float = 0.1
 ) -> MemristiveLayer:
     """G(x) = G(initial_time) (x/initial_time)^(-drift_coefficient), within the reach of each cell; s."""
-    drift = Drift(seconds=x, nu=drift_coefficient, initial=initial_time or _EARLIEST)
-    layer.add_effects([drift])
+    given = {"x": x, "initial_time": initial_time, "drift_coefficient": drift_coefficient}
+    seconds, initial, nu = (as_number(value, name) for name, value in given.items())
+    drift = Drift(seconds=seconds, nu=nu, initial=initial or _EARLIEST)
+    checked_layer(layer).add_effects([drift])
     return layer

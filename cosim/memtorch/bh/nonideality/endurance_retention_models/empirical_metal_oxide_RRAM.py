@@ -6,8 +6,12 @@ import enum
 import math
 from collections.abc import Sequence
 
+import numpy as np
+import torch
+
+from cosim.checks import as_number
 from cosim.errors import SpecError
-from cosim.memtorch.mn.layer import MemristiveLayer
+from cosim.memtorch.mn.layer import MemristiveLayer, checked_layer
 from cosim.nn.effects import Endurance
 
 __all__ = ["OperationMode", "model_endurance_retention", "scale_p_0"]
@@ -38,6 +42,18 @@ def model_endurance_retention(
     """
     if not isinstance(operation_mode, OperationMode):
         raise SpecError(f"operation_mode is {operation_mode!r}: give an OperationMode")
+    layer = checked_layer(layer)
+    given = {
+        "x": x,
+        "stable_resistance_lrs": stable_resistance_lrs,
+        "stable_resistance_hrs": stable_resistance_hrs,
+        "cell_size": cell_size,
+        "temperature": temperature,
+        "temperature_threshold": temperature_threshold,
+    }
+    for name, value in given.items():
+        if value is not None:
+            as_number(value, name)
     sudden = operation_mode is OperationMode.sudden
     failure = Endurance(
         cycles=x,
@@ -68,8 +84,19 @@ def scale_p_0(
     >>> round(scale_p_0(1, 0.1, 1.0, 0.5, 1.5, 1.2, 10), 6)
     1.209826
     """
+    arguments = locals()
+    for name, value in arguments.items():
+        if name != "cell_size" or value is not None:
+            as_number(value, name)
+    if v_stop_min == v_stop_max:
+        raise SpecError(f"v_stop_min and v_stop_max are {v_stop_min} V: they must differ")
     u, best = ((v - v_stop_min) / (v_stop_max - v_stop_min) for v in (v_stop, v_stop_optimal))
     grown = math.exp(p_1 * (10 if cell_size is None else cell_size))
+    if best in (0.0, 1.0) or p_0 * grown <= 0:
+        raise SpecError(
+            f"p_0 is {p_0} and v_stop_optimal {v_stop_optimal} V: p_0 must be above 0, and the best voltage "
+            "not v_stop_min or v_stop_max"
+        )
     k = math.log10(p_0 * grown) / (1 - (2 * best - 1) ** 2)
     return 10 ** (k * (1 - (2 * u - 1) ** 2)) / grown
 
@@ -77,7 +104,7 @@ def scale_p_0(
 def _four(values: Sequence[float] | None) -> tuple[float, float, float, float] | None:
     if values is None:
         return None
-    if len(values) != 4:
-        raise SpecError(f"{list(values)} has {len(values)} numbers: p_lrs and p_hrs have four")
-    a, b, c, d = (float(v) for v in values)
+    if not isinstance(values, Sequence | np.ndarray | torch.Tensor) or len(values) != 4:
+        raise SpecError(f"{values!r}: p_lrs and p_hrs are four numbers")
+    a, b, c, d = (as_number(v, "p_lrs or p_hrs") for v in values)
     return a, b, c, d
