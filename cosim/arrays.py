@@ -26,7 +26,10 @@ __all__ = [
     "as_tensor",
     "check_finite",
     "check_positive",
+    "into_bounds",
     "out_of_memory",
+    "own",
+    "rounding",
 ]
 
 Conductance: TypeAlias = torch.Tensor  # (*tiles, rows, columns) S
@@ -107,3 +110,40 @@ def check_positive(value: torch.Tensor, name: str, *, zero: bool = False) -> tor
         limit = "0 or more" if zero else "greater than 0"
         raise SpecError(f"{name}{list(where)} is {float(value[where])}: it must be {limit}")
     return value
+
+
+def own(value: torch.Tensor) -> torch.Tensor:
+    """A copy with the same graph, so that later changes of the caller's array do not come in unchecked.
+
+    A leaf that asks for a gradient stays itself: an optimiser moves it in place, and what holds it follows.
+    """
+    return value if value.is_leaf and value.requires_grad else value.clone()
+
+
+def rounding(value: torch.Tensor) -> float:
+    """How far, relative, ``value`` may lie beyond a bound that was rounded otherwise, as 1/r_on is."""
+    return max(1e-9, 8 * torch.finfo(value.dtype).eps)
+
+
+def into_bounds(
+    value: torch.Tensor, low: torch.Tensor, high: torch.Tensor, *, like: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``value`` with what lies beyond a bound by rounding put on it, and True where it lies further out.
+
+    The one tolerance of every check of a bound: ``rounding`` of ``value`` (or of ``like``, where that is
+    what the caller gave), relative to the bound, or to the other one where a bound is 0.
+
+    >>> low, high = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    >>> into_bounds(torch.tensor([-1e-12, 0.5, 1.1], dtype=torch.float64), low, high)[0].tolist()
+    [0.0, 0.5, 1.1]
+    """
+    low, high = low.to(value), high.to(value)
+    outside = (value < low) | (value > high)
+    if not bool(outside.any()):
+        return value, outside
+    slack = rounding(value if like is None else like)
+    least = low - slack * torch.where(low == 0, high, low).abs()
+    most = high + slack * torch.where(high == 0, low, high).abs()
+    bad = (value < least) | (value > most)
+    moved = torch.where(outside & ~bad, torch.minimum(torch.maximum(value, low), high), value).detach()
+    return moved + (value - value.detach()), bad  # the gradient passes

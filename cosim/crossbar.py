@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cosim.arrays import Array, Conductance, Currents, State, Voltages, as_tensor, check_finite
+from cosim.arrays import Array, Conductance, Currents, State, Voltages, as_tensor, check_finite, own
 from cosim.errors import SolveError, SpecError
 from cosim.nodes import Nodes, Power
 from cosim.wires import Wires
@@ -71,9 +71,9 @@ class Tile:
         if shape is not None:
             cells = _no_state(device, shape)
         elif state is not None:
-            cells = check_finite(as_tensor(state, "state"), "state")
+            cells = own(check_finite(as_tensor(state, "state"), "state"))
         else:
-            cells = check_finite(as_tensor(conductance, "conductance"), "conductance")
+            cells = own(check_finite(as_tensor(conductance, "conductance"), "conductance"))
         if cells.ndim < 2 or 0 in cells.shape:
             raise SpecError(
                 f"a tile of shape {tuple(cells.shape)} is not (*tiles, rows, columns) with at least one cell"

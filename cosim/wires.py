@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.nn.functional import pad
 
-from cosim.arrays import as_tensor, check_positive
+from cosim.arrays import as_tensor, check_positive, own
 from cosim.errors import SpecError
 
 __all__ = ["Segments", "Wires"]
@@ -138,7 +138,7 @@ def _checked(value: Any, name: str) -> Resistance:
             except SpecError as error:
                 raise SpecError(f"{label} is {value!r}: it must be a resistance in ohm") from error
     if isinstance(value, torch.Tensor) and (value.ndim > 0 or value.requires_grad):
-        return check_positive(as_tensor(value, label), label, zero=True)
+        return own(check_positive(as_tensor(value, label), label, zero=True))
     number = float(value)
     if not math.isfinite(number) or number < 0:
         raise SpecError(f"{label} is {number} ohm: it must be finite and 0 or more")

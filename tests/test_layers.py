@@ -31,8 +31,8 @@ verilog verilog.constants verilog.tree verilog.expressions verilog.statements ve
 verilog.scope verilog.arithmetic verilog.circuit verilog.lower_expressions verilog.lower_calls
 verilog.lower_statements verilog.lower_functions verilog.derivatives verilog.elaborate verilog.regions
 verilog.compile
-devices.build devices.catalogue devices.static devices.integrator devices.dynamics devices.device
-devices.held
+devices.build devices.catalogue devices.inverse devices.static devices.integrator devices.dynamics
+devices.device devices.held
 wires nodes crossbar
 spice.deck spice.dialects.ngspice spice.rules spice.rawfile spice.ngspice spice.retry
 spice.tile spice.transient spice.netlist

@@ -157,3 +157,5 @@ ONE_POINT = 1.0
 # relative: the strongest row of a layer against v_max, where the layer before it gives other values than
 # those full scale was set by
 STRONG_DRIVE = 0.9
+# A: a current through 0.01 S between node voltages of 20 V, each rounded to 4e-15 V
+ROUNDED_CURRENT = 1e-16

@@ -13,17 +13,27 @@ from typing import Any, TypeAlias
 
 import torch
 
-from cosim.arrays import Array, Conductance, State, as_tensor, check_finite, check_positive
+from cosim.arrays import (
+    Array,
+    Conductance,
+    State,
+    as_tensor,
+    check_finite,
+    check_positive,
+    into_bounds,
+    own,
+)
 from cosim.devices.build import build, compile_model
 from cosim.devices.catalogue import CATALOGUE, user_entry
 from cosim.devices.dynamics import Trace, simulate
 from cosim.devices.interp import run_setup
+from cosim.devices.inverse import find_state
 from cosim.devices.ir import DeviceIR, Scalar
 from cosim.devices.print_c import print_c
 from cosim.devices.print_cells import CellLoop, print_cells
 from cosim.devices.print_torch import TorchModel, out_of_range
 from cosim.devices.source import prepare
-from cosim.devices.static import check_floating, current_and_slope
+from cosim.devices.static import check_floating, current_and_slope, found_current
 from cosim.errors import ModelError, SpecError
 
 __all__ = ["Device"]
@@ -31,7 +41,6 @@ __all__ = ["Device"]
 ParameterValue: TypeAlias = float | int | torch.Tensor | torch.distributions.Distribution
 
 _TRACES = 16  # traced models that devices made from one another share
-_BISECTIONS = 80  # halvings: below the spacing of float64 for any range of one sign
 
 
 class Device:
@@ -107,7 +116,7 @@ class Device:
             raise SpecError(
                 f"parameter {name} of {self.ir.name} is an integer: give it one value for all cells"
             )
-        return tensor
+        return own(tensor)
 
     def _check_parameters(self) -> None:
         if self._distributions:
@@ -273,7 +282,7 @@ class Device:
         volts = check_finite(as_tensor(voltage, "voltage"), "voltage")
         cells = None if self.state_parameter is None and state is None else self.check_state(state)
         self._check_shapes(voltage=volts, **({} if cells is None else {"state": cells}))
-        return self.current_and_slope(volts, cells)[0]
+        return found_current(self._static, self.current_and_slope(volts, cells)[0], volts, cells)
 
     def current_and_slope(
         self,
@@ -308,33 +317,17 @@ class Device:
         """
         wanted = check_positive(as_tensor(conductance, "conductance"), "conductance")
         self._check_shapes(conductance=wanted)
+        volts = as_tensor(v_read, "v_read")
+
+        def chord(state: torch.Tensor) -> torch.Tensor:
+            current = self.current_and_slope(volts, state)[0]
+            return found_current(self._static, current, volts, state) / v_read
+
         with torch.no_grad():
-            below, above = (bound.to(wanted.device) + torch.zeros_like(wanted) for bound in self.state_bounds)
-            ends = [self.conductance(state, v_read) for state in (below, above)]
-            self._check_reachable(wanted, ends)
-            rising = ends[1] > ends[0]
-            volts = as_tensor(v_read, "v_read")
-            for _ in range(_BISECTIONS):
-                middle = 0.5 * (below + above)  # inside the range, so the checks of conductance() are spent
-                chord = self.current_and_slope(volts, middle)[0] / v_read
-                short = (chord < wanted) == rising
-                below, above = torch.where(short, middle, below), torch.where(short, above, middle)
-            found = 0.5 * (below + above)
+            found = find_state(chord, wanted, self.state_bounds, self.name)
         values = (wanted, *self._given.values())
         follows = any(isinstance(value, torch.Tensor) and value.requires_grad for value in values)
         return self._with_gradient(found, wanted, v_read) if follows else found
-
-    def _check_reachable(self, wanted: torch.Tensor, ends: list[torch.Tensor]) -> None:
-        lowest, highest = torch.minimum(*ends), torch.maximum(*ends)
-        slack = max(1e-9, 8 * torch.finfo(wanted.dtype).eps)  # relative: 1/r_on may be rounded
-        bad = (wanted < lowest * (1 - slack)) | (wanted > highest * (1 + slack))
-        if bool(bad.any()):
-            where = tuple(int(i) for i in bad.nonzero()[0])
-            given, *limits = (float(e.expand(bad.shape)[where]) for e in (wanted, lowest, highest))
-            raise SpecError(
-                f"conductance{list(where)} is {given} S: {self.name} reaches "
-                f"{limits[0]:.6g} to {limits[1]:.6g} S with these parameters"
-            )
 
     def _with_gradient(self, found: State, wanted: torch.Tensor, v_read: float) -> State:
         """``found`` with the gradient of the implicit function, to ``wanted`` and to parameters."""
@@ -358,7 +351,7 @@ class Device:
         cells = check_finite(as_tensor(state, "state"), "state")
         self._check_shapes(state=cells)
         low, high = (bound.to(cells) for bound in self.state_bounds)
-        bad = (cells < low) | (cells > high)
+        cells, bad = into_bounds(cells, low, high)
         if bool(bad.any()):
             where = tuple(int(i) for i in bad.nonzero()[0])
             found, low, high = (float(x.expand(bad.shape)[where]) for x in (cells, low, high))

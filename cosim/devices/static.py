@@ -13,83 +13,164 @@ import torch
 
 from cosim.devices.ir import DeviceIR, Scalar
 from cosim.devices.print_torch import Terms, TorchModel
-from cosim.errors import ModelError
+from cosim.errors import ModelError, SolveError
 
-__all__ = ["check_floating", "current_and_slope"]
+__all__ = ["check_floating", "current_and_slope", "found_current"]
 
 _NEWTON_STEPS = 60
 _PATIENCE = 25  # steps of at most 1 V, before an ohmic node may go to kilovolts
+_RAMP_STEPS = 400  # of a voltage ramp, for cells whose nodes Newton's method does not find at once
+_FIRST_RAMP, _SHORTEST_RAMP = 1 / 16, 1e-6  # of the voltage
 _INTERNAL_TOLERANCE = 1e-9  # V, or relative above 1; the differentiable step after it squares the error
 _FLOATING_TOLERANCE = 1e-9  # relative; far above rounding, far below any real leak
+_ROUNDINGS = 64  # of the largest terms of a sum
 
 
 def current_and_slope(
     model: TorchModel, voltage: torch.Tensor, parameters: Mapping[str, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Current (A) into the terminal of ``model`` that is not grounded, and its slope (S)."""
+    """Current (A) into the terminal of ``model`` that is not grounded, and its slope (S).
+
+    NaN in cells whose internal nodes have no solution that is found.
+    """
     shape = torch.broadcast_shapes(voltage.shape, *(p.shape for p in parameters.values()))
     # the parameters stay in their own shape: what depends on them alone is computed once per cell
     volts = voltage if not model.internal else voltage.expand(shape)
-    unknowns, terms = _solve_internal(model, [volts], parameters)
+    terms = _solve_internal(model, [volts], parameters)
     current = _tensor(terms.resist[0], volts).expand(shape)
     slope = _tensor(terms.jacobian_resist.get((0, 0), 0.0), volts).expand(shape)
     if model.internal:
-        slope = slope - _schur(terms, unknowns, volts)
+        slope = slope - _schur(terms, 1 + len(model.internal), volts)
     return current, slope
+
+
+def found_current(
+    model: TorchModel, current: torch.Tensor, voltage: torch.Tensor, state: torch.Tensor | None
+) -> torch.Tensor:
+    """``current``, or SolveError that names the first voltage at which there is none.
+
+    The error's ``solution`` has all currents, NaN or infinite where there is none.
+    """
+    bad = ~torch.isfinite(current.detach())
+    if not bool(bad.any()):
+        return current
+    where = tuple(int(i) for i in bad.nonzero()[0])
+    volts, value = (float(x.detach().expand(bad.shape)[where]) for x in (voltage, current))
+    at = "" if state is None else f" and state {float(state.detach().expand(bad.shape)[where]):.9g}"
+    why = (
+        f"no solution was found for the internal nodes {', '.join(model.internal)}"
+        if model.internal
+        else f"its equations give {value}"
+    )
+    raise SolveError(
+        f"{model.ir.name} has no current at {volts:.9g} V{at}: {why}; stay within the voltages that the "
+        "model is made for, or limit what grows without bound in it (limexp, min, max)",
+        solution=current,
+    )
 
 
 def _solve_internal(
     model: TorchModel, terminals: list[torch.Tensor], parameters: Mapping[str, torch.Tensor]
-) -> tuple[int, Terms]:
-    """Newton on the internal nodes of every cell; the last step carries the gradient.
+) -> Terms:
+    """The terms with the internal nodes of every cell solved for; the last step carries the gradient.
 
-    The number of unknowns, and the terms there; NaN in cells whose nodes were not found, so that
-    one cell out of its range does not cost the others.
+    NaN in cells whose nodes were not found, so that one cell out of its range does not cost the others.
     """
     count, like = len(model.internal), terminals[0]
     if count == 0:
-        return len(terminals), model(terminals, parameters)
-    kinds = {node.name: node.kind for node in model.ir.nodes}
-    inner = [torch.zeros_like(like) for _ in range(count)]
+        return model(terminals, parameters)
     with torch.no_grad():
-        step = inner
-        for iteration in range(_NEWTON_STEPS):
-            limits = [_step_limit(kinds[name], iteration) for name in model.internal]
-            step = _newton_step(model([*terminals, *inner], parameters), len(terminals), count, like)
-            inner = [u + s.clamp(-m, m) for u, s, m in zip(inner, step, limits, strict=True)]
-            if all(bool((s.abs() <= _settled(u)).all()) for u, s in zip(inner, step, strict=True)):
-                break
-        found = [s.abs() <= _settled(u) for u, s in zip(inner, step, strict=True)]
-        lost = ~torch.stack(found).all(0)
-        inner = [torch.where(lost, torch.nan, u) for u in inner]
+        start = [torch.zeros_like(like) for _ in range(count)]
+        inner, found = _newton(model, terminals, parameters, start)
+        if not bool(found.all()):
+            inner = _ramped(model, terminals, parameters, inner, ~found)
     step = _newton_step(model([*terminals, *inner], parameters), len(terminals), count, like)
     inner = [u + s for u, s in zip(inner, step, strict=True)]
-    return len(terminals) + count, model([*terminals, *inner], parameters)
+    return model([*terminals, *inner], parameters)
 
 
-def _step_limit(kind: str, iteration: int) -> float:
-    """How far an unknown moves: a node by 1 V, so that no exponential overflows, later by more."""
-    return 2.0 ** max(0, iteration - _PATIENCE) if kind == "voltage" else math.inf
+def _newton(
+    model: TorchModel,
+    terminals: list[torch.Tensor],
+    parameters: Mapping[str, torch.Tensor],
+    start: list[torch.Tensor],
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Internal nodes from ``start``, and where they were found.
+
+    A node moves by 1 V at most, so that exponentials do not overflow, later by more. From a point where
+    they overflow all the same, a cell goes back half of its last move.
+    """
+    count, like = len(start), terminals[0]
+    kinds = {node.name: node.kind for node in model.ir.nodes}
+    bounded = like.new_tensor([kinds[name] == "voltage" for name in model.internal]).bool()
+    good, trial = torch.stack(start, -1), torch.stack(start, -1)
+    found = torch.zeros_like(like, dtype=torch.bool)
+    for iteration in range(_NEWTON_STEPS):
+        terms = model([*terminals, *trial.unbind(-1)], parameters)
+        step = torch.stack(_newton_step(terms, len(terminals), count, like), -1)
+        usable = torch.isfinite(step).all(-1, keepdim=True)
+        settled = (step.abs() <= _INTERNAL_TOLERANCE * trial.abs().clamp(min=1.0)).all(-1)
+        good = torch.where(usable, trial, good)
+        most = 2.0 ** max(0, iteration - _PATIENCE)
+        step = torch.where(bounded, step.clamp(-most, most), step)
+        found = settled & usable[..., 0]
+        trial = torch.where(usable, trial + step, 0.5 * (good + trial))
+        if bool(found.all()):
+            break
+    return list(trial.unbind(-1)), found
 
 
-def _settled(unknown: torch.Tensor) -> torch.Tensor:
-    return _INTERNAL_TOLERANCE * unknown.abs().clamp(min=1.0)
+def _ramped(
+    model: TorchModel,
+    terminals: list[torch.Tensor],
+    parameters: Mapping[str, torch.Tensor],
+    inner: list[torch.Tensor],
+    lost: torch.Tensor,
+) -> list[torch.Tensor]:
+    """``inner`` with the ``lost`` cells solved by a ramp of the voltage, NaN where that fails too.
+
+    The part of the voltage that is applied grows for each cell by itself: twice as fast after a step that
+    succeeds, half as fast after one that does not.
+    """
+    full = [v[lost] for v in terminals]
+    own = {name: p.expand(lost.shape)[lost] for name, p in parameters.items()}
+    here = [torch.zeros_like(full[0]) for _ in inner]
+    part, step = torch.zeros_like(full[0]), torch.full_like(full[0], _FIRST_RAMP)
+    here, found = _newton(model, [0.0 * v for v in full], own, here)
+    moving = found.clone()
+    for _ in range(_RAMP_STEPS):
+        if not bool(moving.any()):
+            break
+        wanted = torch.where(moving, (part + step).clamp(max=1.0), part)
+        there, found = _newton(model, [wanted * v for v in full], own, here)
+        good = moving & found
+        here = [torch.where(good, new, old) for new, old in zip(there, here, strict=True)]
+        part = torch.where(good, wanted, part)
+        step = torch.where(good, 2.0 * step, 0.5 * step)
+        moving = (part < 1.0) & (step >= _SHORTEST_RAMP) & moving
+    done = part >= 1.0
+    return [
+        u.masked_scatter(lost, torch.where(done, new, torch.nan)) for u, new in zip(inner, here, strict=True)
+    ]
 
 
 def check_floating(ir: DeviceIR, given: Mapping[str, Scalar]) -> None:
     """Raise ModelError unless what flows into p flows out of n, and only V(p, n) matters."""
     model = TorchModel(ir, given, static=True)
-    currents = []
+    currents, noise = [], 0.0
     for shift in (0.0, 0.37):
         ends = [torch.tensor([v + shift], dtype=torch.float64) for v in (0.11, 0.0)]
-        terms = _solve_internal(model, ends, {})[1]
+        terms = _solve_internal(model, ends, {})
         currents += [float(terms.resist[0]), -float(terms.resist[1])]
+        # a current that is a small difference of large ones, as of 0.1 ohm beside a junction
+        slopes = [abs(float(slope)) for slope in terms.jacobian_resist.values()]
+        noise = max([noise, *(_ROUNDINGS * torch.finfo(torch.float64).eps * slope for slope in slopes)])
     if not all(map(math.isfinite, currents)):
         raise ModelError(
             f"{ir.name} has no operating point at 0.11 V: the equation of an internal node has no solution "
             "when time stands still; switch the state equation with a write parameter (docs/devices.md)"
         )
-    if max(currents) - min(currents) > _FLOATING_TOLERANCE * max(map(abs, currents)):
+    if max(currents) - min(currents) > _FLOATING_TOLERANCE * max(map(abs, currents)) + noise:
         raise ModelError(
             f"{ir.name}: the current into {ir.terminals[0]} is not the current out of "
             f"{ir.terminals[1]}, or depends on more than their difference: a crossbar cell has no "
@@ -116,7 +197,8 @@ def _schur(terms: Terms, size: int, like: torch.Tensor) -> torch.Tensor:
     inner = range(1, size)
     left = _block(terms, [0], inner, like)
     right = _block(terms, inner, [0], like)
-    return (left @ torch.linalg.solve(_block(terms, inner, inner, like), right))[..., 0, 0]
+    solved, singular = torch.linalg.solve_ex(_block(terms, inner, inner, like), right)
+    return torch.where(singular != 0, torch.nan, (left @ solved)[..., 0, 0])
 
 
 def _block(terms: Terms, rows: Collection[int], columns: Collection[int], like: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,9 +13,9 @@ from cosim.devices import build as build_module
 from cosim.devices import build as devices_build
 from cosim.devices.catalogue import CATALOGUE
 from cosim.devices.device import Device
-from cosim.errors import ModelError, SpecError, ToolFailed, ToolNotFound
+from cosim.errors import ModelError, SolveError, SpecError, ToolFailed, ToolNotFound
 from models import reference
-from tolerances import CLOSED_FORM, INVERSE
+from tolerances import CLOSED_FORM, INVERSE, LINEAR_FLOAT32, NGSPICE_NEWTON, ROUNDED_CURRENT
 
 VA = Path(__file__).parents[1] / "data" / "va"
 
@@ -229,13 +230,137 @@ def test_a_cell_whose_internal_node_is_not_found_leaves_the_others_alone(tmp_pat
         '`include "disciplines.vams"\nmodule half(p, n); inout p, n; electrical p, n, s;\n'
         "analog begin I(p, s) <+ V(p, s) / 100; I(s, n) <+ 1e-3 * ln(1 + V(s, n)); end\nendmodule\n"
     )
-    current = Device(path).current(torch.tensor([0.3, -50.0, 0.6], dtype=torch.float64))
-    assert torch.isfinite(current).tolist() == [True, False, True]
+    volts = torch.tensor([0.3, -50.0, 0.6], dtype=torch.float64)
+    wanted = r"half has no current at -50 V: no solution was found for the internal nodes s; stay within"
+    with pytest.raises(SolveError, match=wanted) as caught:
+        Device(path).current(volts)
+    assert torch.isfinite(caught.value.solution).tolist() == [True, False, True]
+    tile = cosim.Tile(Device(path), shape=(1, 1))
+    assert cosim.solve(tile, volts[:, None], engine="newton", throw=False).status.tolist() == [0, 3, 0]
 
 
 def test_an_internal_node_may_go_to_kilovolts() -> None:
     device = Device(VA / "series.va", rs=100.0)
     assert float(device.current(5e3)) == pytest.approx(5e3 / (550.0 + 100.0), rel=1e-12)
+
+
+# cells with internal nodes whose solutions Newton's method does not find from 0 V: equations, and voltages
+STIFF = {
+    "junction": ("s", "I(p, s) <+ V(p, s)/100; I(s, n) <+ 1e-14*(exp(V(s, n)/0.02585) - 1);", 20.0),
+    "sinh": ("s", "I(p, s) <+ 1e-6*sinh(20*V(p, s)); I(s, n) <+ 1e-9*sinh(40*V(s, n));", 5.0),
+    "three": (
+        "s, t",
+        "I(p, s) <+ 1e-12*(exp(38*V(p, s)) - 1); I(s, t) <+ 1e-12*(exp(38*V(s, t)) - 1);"
+        "I(t, n) <+ 1e-12*(exp(38*V(t, n)) - 1);",
+        5.0,
+    ),
+    "opposite": (
+        "s",
+        "I(p, s) <+ 1e-12*(exp(38*V(p, s)) - 1); I(s, n) <+ 1e-12*(1 - exp(-38*V(s, n)));",
+        20.0,
+    ),
+    "branch": ("s", "V(p, s) <+ 100*I(p, s); I(s, n) <+ 1e-14*(exp(V(s, n)/0.02585) - 1);", 20.0),
+}
+
+
+@pytest.mark.parametrize("name", STIFF)
+def test_stiff_cells_are_solved_as_in_ngspice(name: str, tmp_path: Path) -> None:
+    nodes, equations, most = STIFF[name]
+    path = tmp_path / "stiff.va"
+    path.write_text(
+        f'`include "disciplines.vams"\nmodule stiff(p, n); inout p, n; electrical p, n, {nodes};\n'
+        f"analog begin {equations} end\nendmodule\n"
+    )
+    device = Device(path)
+    volts = torch.tensor([0.05, 0.1, 0.2, 0.5, 1.0], dtype=torch.float64) * most
+    tile = cosim.Tile(device, shape=(1, 1))
+    reference = cosim.solve(tile, volts[:, None], engine="ngspice").currents[:, 0]
+    newton = cosim.solve(tile, volts[:, None], engine="newton").currents[:, 0]
+    # a junction carries 1e-14 A beside 0.01 S: rounding of the voltage across the resistance
+    for found in (device.current(volts), newton):
+        assert torch.all((found - reference).abs() <= NGSPICE_NEWTON * reference.abs() + ROUNDED_CURRENT)
+    moved = volts.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(device.current(moved).sum(), moved)
+    slope = device.current_and_slope(volts, None)[1]
+    assert torch.all((gradient - slope).abs() <= INVERSE * slope.abs() + ROUNDED_CURRENT)
+
+
+def test_a_current_that_overflows_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "steep.va"
+    path.write_text(
+        '`include "disciplines.vams"\nmodule steep(p, n); inout p, n; electrical p, n;\n'
+        "analog I(p, n) <+ 1e-12*(exp(38*V(p, n)) - 1);\nendmodule\n"
+    )
+    with pytest.raises(SolveError, match=r"steep has no current at 50 V: its equations give inf; stay"):
+        Device(path).current([0.1, 50.0])
+
+
+STEPPED = (
+    '`include "disciplines.vams"\nmodule stepped(p, n); inout p, n; electrical p, n; real g;\n'
+    '(* type = "instance" *) parameter real x0 = 0.5 from [0:1];\n'
+    "analog begin if (x0 < 0.5) g = 1e-5 * (1 + x0); else g = 1e-3 * (1 + x0); I(p, n) <+ g * V(p, n); end\n"
+    "endmodule\n"
+)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_conductance_inside_a_jump_is_refused(dtype: torch.dtype, tmp_path: Path) -> None:
+    path = tmp_path / "stepped.va"
+    path.write_text(STEPPED)
+    device = Device(path, state="x0", state_range=(0.0, 1.0))
+    wanted = torch.tensor([[1.2e-5, 1.8e-3], [1.5e-3, 1e-3]], dtype=dtype)
+    message = (
+        r"conductance\[1, 1\] is 0.001\d* S: the conductance of stepped jumps there; "
+        r"the nearest that it reaches are 0.0015 and 1.5e-05 S"
+    )
+    with pytest.raises(SpecError, match=message):
+        cosim.Tile(device, conductance=wanted)
+    wanted[1, 1] = 1.4e-5
+    tile = cosim.Tile(device, conductance=wanted)
+    assert device.conductance(tile.state).double() == pytest.approx(wanted.double(), rel=LINEAR_FLOAT32)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_rounding_beyond_a_bound_is_on_it(name: str, dtype: torch.dtype) -> None:
+    device = Device(name)
+    for bound, beyond in zip(device.state_bounds, (-1, 1), strict=True):
+        size = float(bound.abs() or max(device.state_range))
+        step = beyond * 4 * torch.finfo(dtype).eps * size
+        asked = (bound + step).to(dtype).requires_grad_()
+        assert float(device.check_state(asked).detach()) == float(bound.to(dtype))
+        device.current(0.1, asked).backward()
+        assert asked.grad is not None
+        with pytest.raises(SpecError, match=r"state\[\] is .* goes from"):
+            device.check_state((bound + 1e-5 * beyond * size).to(dtype))
+    ends = [float(device.conductance(bound)) for bound in device.state_bounds]
+    for end, beyond in ((min(ends), -1), (max(ends), 1)):
+        near = torch.tensor(end * (1 + beyond * 4 * torch.finfo(dtype).eps), dtype=dtype)
+        assert float(device.conductance(device.state_for(near))) == pytest.approx(end, rel=1e-5)
+    assert float(Device("stanford_pku").current(0.1, 1.7 * 1e-9)) > 0
+
+
+def test_arrays_that_change_later_do_not_come_in() -> None:
+    """A tile, a device and wires own their values; gradients still lead to the caller's."""
+    g = torch.full((2, 3), 1e-2, dtype=torch.float64)
+    x, r, w = torch.full_like(g, 0.5), torch.full_like(g, 60.0), torch.full((2,), 5.0, dtype=torch.float64)
+    device, wires = Device("vteam", r_on=r), cosim.Wires(row=2.0, source=w)
+    tiles = [cosim.Tile(device, conductance=g, wires=wires), cosim.Tile(device, state=x, wires=wires)]
+    own = np.full((2, 3), 0.5)
+    tiles.append(cosim.Tile(device, state=own, wires=wires))
+
+    def currents() -> list[torch.Tensor]:
+        return [cosim.solve(t, [0.1, 0.1], engine=e).currents for t in tiles for e in ("linear", "newton")]
+
+    before = currents()
+    for changed in (g, x, r, w):
+        changed.mul_(40.0)
+    own *= 40.0
+    assert all(torch.equal(a, b) for a, b in zip(before, currents(), strict=True))
+    half = torch.full((2, 3), 0.25, dtype=torch.float64, requires_grad=True)
+    cosim.solve(cosim.Tile(Device("vteam"), state=2 * half), [0.1, 0.1]).currents.sum().backward()
+    assert half.grad is not None
+    assert bool((half.grad != 0).all())
 
 
 def test_second_compile_starts_no_compiler(private_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +408,7 @@ BAD = [
     ),
     (lambda: Device("vteam", window=1.5), SpecError, r"window of vteam is 1.5: it must be an integer"),
     (lambda: Device("vteam", window=[0, 1]), SpecError, r"window of vteam is an integer: give it one value"),
-    (lambda: Device("vteam", r_on="soft"), SpecError, r"parameter r_on is not an array of numbers"),
+    (lambda: Device("vteam", r_on="soft"), SpecError, r"parameter r_on is 'soft': give numbers"),
     (lambda: Device("vteam", state="x_init"), SpecError, r"'vteam' is a bundled model: its state"),
     (lambda: Device(VA / "series.va", state="x_init"), SpecError, r"state= and state_range= go together"),
     (
