@@ -97,7 +97,7 @@ def check_finite(value: torch.Tensor, name: str) -> torch.Tensor:
     bad = ~torch.isfinite(value.detach())
     if bool(bad.any()):
         where = tuple(int(i) for i in bad.nonzero()[0])
-        raise SpecError(f"{name}{list(where)} is {float(value[where])}: every entry must be finite")
+        raise SpecError(f"{name}{list(where)} is {float(value[where].detach())}: every entry must be finite")
     return value
 
 
@@ -108,7 +108,7 @@ def check_positive(value: torch.Tensor, name: str, *, zero: bool = False) -> tor
     if bool(bad.any()):
         where = tuple(int(i) for i in bad.nonzero()[0])
         limit = "0 or more" if zero else "greater than 0"
-        raise SpecError(f"{name}{list(where)} is {float(value[where])}: it must be {limit}")
+        raise SpecError(f"{name}{list(where)} is {float(value[where].detach())}: it must be {limit}")
     return value
 
 

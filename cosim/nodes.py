@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -59,19 +60,56 @@ class Nodes:
 
     @classmethod
     def of(cls, segments: Segments, voltages: torch.Tensor, current: torch.Tensor) -> Nodes:
-        """From the currents of the cells, by Kirchhoff's laws."""
-        word, bit, source_far, sense_far = segments.flows(current)
+        """From the currents of the cells, by Kirchhoff's laws; the near ends must not be open."""
+        flows = segments.flows(current)
+        word = voltages.unsqueeze(-1) - segments.word_drop(flows[0])
+        return cls._of(segments, voltages, word, segments.bit_drop(flows[1]), current, flows)
+
+    @classmethod
+    def at(
+        cls,
+        segments: Segments,
+        voltages: torch.Tensor,
+        conductance: torch.Tensor,
+        word: torch.Tensor,
+        bit: torch.Tensor,
+    ) -> Nodes:
+        """From the voltages of the nodes, beside cells of ``conductance (*tiles, rows, columns)`` S."""
+        current = conductance.unsqueeze(-3) * (word - bit)
+        sense = torch.zeros_like(current[..., 0, :])
+        flows = segments.ohmic_flows(word, bit, conductance, voltages, sense)
+        return cls._of(segments, voltages, word, bit, current, flows)
+
+    @classmethod
+    def _of(
+        cls,
+        segments: Segments,
+        voltages: torch.Tensor,
+        word: torch.Tensor,
+        bit: torch.Tensor,
+        current: torch.Tensor,
+        flows: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+    ) -> Nodes:
         return cls(
             voltages=voltages.expand(current.shape[:-1]),
-            word=voltages.unsqueeze(-1) - segments.word_drop(word),
-            bit=segments.bit_drop(bit),
+            word=word,
+            bit=bit,
             current=current,
-            word_current=word,
-            bit_current=bit,
-            source_far_current=source_far,
-            sense_far_current=sense_far,
+            word_current=flows[0],
+            bit_current=flows[1],
+            source_far_current=flows[2],
+            sense_far_current=flows[3],
             segments=segments,
         )
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Every field but the segments."""
+        return {name: value for name, value in vars(self).items() if name != "segments"}
+
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Nodes:
+        """The same with ``change`` of every tensor but those of the segments."""
+        return replace(self, **{name: change(value) for name, value in self.tensors.items()})
 
     @property
     def cell_voltage(self) -> torch.Tensor:
@@ -82,13 +120,13 @@ class Nodes:
     def power(self) -> Power:
         """Where the power goes, per vector."""
         s = self.segments
-        word = self.word_current.square() * s.word.unsqueeze(-3)
-        bit = self.bit_current.square() * s.bit.unsqueeze(-3)
+        word = _heat(self.word_current, s.word.unsqueeze(-3))
+        bit = _heat(self.bit_current, s.bit.unsqueeze(-3))
         drivers, sense = word[..., 0].sum(-1), bit[..., -1, :].sum(-1)
         if s.word_far is not None:
-            drivers = drivers + (self.source_far_current.square() * s.word_far.unsqueeze(-2)).sum(-1)
+            drivers = drivers + _heat(self.source_far_current, s.word_far.unsqueeze(-2)).sum(-1)
         if s.bit_far is not None:
-            sense = sense + (self.sense_far_current.square() * s.bit_far.unsqueeze(-2)).sum(-1)
+            sense = sense + _heat(self.sense_far_current, s.bit_far.unsqueeze(-2)).sum(-1)
         delivered = self.voltages * (self.word_current[..., 0] + self.source_far_current)
         return Power(
             cells=(self.cell_voltage * self.current).sum((-2, -1)),
@@ -121,3 +159,8 @@ class Nodes:
             axes.set(title=f"{title}, mV", xlabel="column", ylabel="row")
             figure.colorbar(image, ax=axes)
         return figure
+
+
+def _heat(current: torch.Tensor, ohm: torch.Tensor) -> torch.Tensor:
+    """W; none in an open segment."""
+    return current.square() * torch.where(torch.isinf(ohm), 0.0, ohm)

@@ -8,6 +8,7 @@ with ``sense_far`` the bit line also ends above the first row in a node at 0 V.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -33,8 +34,9 @@ class Wires:
     source, sense: from the driver to the first cell, from the last cell to the sense node: a
     number, ``(*tiles, rows)``, ``(*tiles, columns)``; one segment (of ``row``, ``column``) unless given.
     source_far, sense_far: the same at the other ends, which are open unless given.
+    ``inf`` is an open circuit, anywhere: at an end, or in a segment, which then parts its line.
 
-    Tensors may require gradients. Raises SpecError for a value below 0, not finite, or of a wrong shape.
+    Tensors may require gradients. Raises SpecError for a value below 0 or NaN, or of a wrong shape.
 
     >>> Wires(row=2.0, column=1.0)
     Wires(row=2.0, column=1.0, source=2.0, sense=1.0)
@@ -55,7 +57,9 @@ class Wires:
             if value is None and name in ("source", "sense"):
                 value = _end_segment(self.row, 1) if name == "source" else _end_segment(self.column, 0)
             if value is not None:
-                object.__setattr__(self, name, _checked(value, name))
+                value = _checked(value, name)
+                never_there = name.endswith("_far") and isinstance(value, float) and math.isinf(value)
+                object.__setattr__(self, name, None if never_there else value)
 
     @property
     def uniform(self) -> bool:
@@ -138,11 +142,17 @@ def _checked(value: Any, name: str) -> Resistance:
             except SpecError as error:
                 raise SpecError(f"{label} is {value!r}: it must be a resistance in ohm") from error
     if isinstance(value, torch.Tensor) and (value.ndim > 0 or value.requires_grad):
-        return own(check_positive(as_tensor(value, label), label, zero=True))
+        return own(_checked_tensor(as_tensor(value, label), label))
     number = float(value)
-    if not math.isfinite(number) or number < 0:
-        raise SpecError(f"{label} is {number} ohm: it must be finite and 0 or more")
+    if math.isnan(number) or number < 0:
+        raise SpecError(f"{label} is {number} ohm: it must be 0 or more; inf is open")
     return number
+
+
+def _checked_tensor(value: torch.Tensor, label: str) -> torch.Tensor:
+    """Return ``value``, or raise SpecError that names the first entry that is no resistance."""
+    check_positive(torch.where(torch.isposinf(value), 0.0, value), label, zero=True)
+    return value
 
 
 def _end_segment(value: Resistance, axis: int) -> Resistance:
@@ -173,7 +183,8 @@ class Segments:
 
     word: ``(*tiles, rows, columns)``, the segment before each cell; in column 0 the source resistance.
     bit: the same shape, the segment below each cell; in the last row the sense resistance.
-    word_far, bit_far: ``(*tiles, rows)``, ``(*tiles, columns)`` at the far ends; None: open.
+    word_far, bit_far: ``(*tiles, rows)``, ``(*tiles, columns)`` at the far ends; None: all open.
+    ``inf`` in any of them is open.
 
     >>> segments = Wires(row=2.0, column=1.0, source=5.0).spread(2, 3)
     >>> segments.word.tolist()
@@ -199,18 +210,27 @@ class Segments:
             bit_far=None if self.bit_far is None else flat(self.bit_far, 1),
         )
 
-    def pick(self, tiles: slice) -> Segments:
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """The parts that are there."""
+        return tuple(part for part in vars(self).values() if part is not None)
+
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Segments:
+        """The same with ``change`` of every part."""
+        word_far, bit_far = (None if far is None else change(far) for far in (self.word_far, self.bit_far))
+        return Segments(word=change(self.word), bit=change(self.bit), word_far=word_far, bit_far=bit_far)
+
+    def pick(self, tiles: slice | torch.Tensor) -> Segments:
         """Of some tiles, after ``tiles``."""
+        return self.map(lambda part: part if len(part) == 1 else part[tiles])
 
-        def of(part: torch.Tensor) -> torch.Tensor:
-            return part if len(part) == 1 else part[tiles]
+    def double(self) -> Segments:
+        """In float64."""
+        return self.map(torch.Tensor.double)
 
-        return Segments(
-            word=of(self.word),
-            bit=of(self.bit),
-            word_far=None if self.word_far is None else of(self.word_far),
-            bit_far=None if self.bit_far is None else of(self.bit_far),
-        )
+    def closed(self, ohm: float) -> Segments:
+        """With ``ohm`` where a segment is open."""
+        return self.map(lambda part: torch.where(torch.isinf(part), ohm, part))
 
     def flows(self, current: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Wire currents, A, for cell currents ``(*tiles, batch, rows, columns)``.
@@ -221,9 +241,36 @@ class Segments:
         """
         word, word_far = _flow(current, self.word, self.word_far)
         if self.bit_far is None:  # the same as below, in a fifth of the time
-            return word, current.cumsum(-2), word_far, torch.zeros_like(current[..., 0, :])
+            bit = torch.where(torch.isinf(self.bit).unsqueeze(-3), 0.0, current.cumsum(-2))
+            return word, bit, word_far, torch.zeros_like(current[..., 0, :])
         bit, bit_far = _flow(current.mT.flip(-1), self.bit.mT.flip(-1), self.bit_far)
         return word, bit.flip(-1).mT, word_far, bit_far
+
+    def ohmic_flows(
+        self,
+        word: torch.Tensor,
+        bit: torch.Tensor,
+        conductance: torch.Tensor,
+        drivers: torch.Tensor,
+        sense: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The same for node voltages ``(*tiles, batch, rows, columns)``, and what the terminals are at.
+
+        drivers ``(*tiles, batch, rows)`` V, sense ``(*tiles, batch, columns)`` V, conductance ``(*tiles,
+        rows, columns)`` S. A segment that resists more than the cells of its line together has the
+        current of its own voltage, one that resists less what Kirchhoff's law leaves: so few digits go.
+        """
+        word_flow, bit_flow, word_far, bit_far = self.flows(conductance.unsqueeze(-3) * (word - bit))
+        along = torch.cat([drivers.unsqueeze(-1), word[..., :-1]], -1) - word
+        down = bit - torch.cat([bit[..., 1:, :], sense.unsqueeze(-2)], -2)
+        of_word, of_bit = conductance.sum(-1, keepdim=True), conductance.sum(-2, keepdim=True)
+        word_flow = _by_ohm(along, self.word, of_word, word_flow)
+        bit_flow = _by_ohm(down, self.bit, of_bit, bit_flow)
+        if self.word_far is not None:
+            word_far = _by_ohm(drivers - word[..., -1], self.word_far, of_word[..., 0], word_far, -2)
+        if self.bit_far is not None:
+            bit_far = _by_ohm(bit[..., 0, :] - sense, self.bit_far, of_bit[..., 0, :], bit_far, -2)
+        return word_flow, bit_flow, word_far, bit_far
 
     def drop(self, current: torch.Tensor) -> torch.Tensor:
         """Voltage that the wires take from each cell, V, for ``current (*tiles, batch, rows, columns)`` A."""
@@ -246,8 +293,14 @@ def _flow(
 
     The near end is before node 0. Both ends are at one voltage, so the drops along the line sum to 0.
     """
+    opened = torch.isinf(segment)
     if far is None:
-        return _beyond(current), torch.zeros_like(current[..., 0])
+        flow = torch.where(opened.unsqueeze(-3), 0.0, _beyond(current))
+        return flow, torch.zeros_like(current[..., 0])
+    broken = opened.any(-1) | torch.isinf(far)
+    # beside an open segment all others are as good as none
+    segment = torch.where(broken.unsqueeze(-1), opened.to(segment), segment)
+    far = torch.where(broken, torch.isinf(far).to(far), far)
     along = segment.cumsum(-1)
     rest = _beyond(pad(segment[..., 1:], (0, 1))) + far.unsqueeze(-1)
     along, rest = along.unsqueeze(-3), rest.unsqueeze(-3)
@@ -259,6 +312,14 @@ def _flow(
     # what cells beyond take from the near end, less what those before take from the far end: each
     # exact, where the sum of all currents beyond less all that is fed would cancel
     return _beyond(near) - (fed.cumsum(-1) - fed), fed.sum(-1)
+
+
+def _by_ohm(
+    volts: torch.Tensor, ohm: torch.Tensor, line: torch.Tensor, otherwise: torch.Tensor, axis: int = -3
+) -> torch.Tensor:
+    """``volts / ohm`` where that is the better current, beside cells of ``line`` siemens."""
+    ohm, better = ohm.unsqueeze(axis), (ohm * line >= 1).unsqueeze(axis)
+    return torch.where(better, volts / torch.where(better, ohm, 1.0), otherwise)
 
 
 def _beyond(current: torch.Tensor) -> torch.Tensor:

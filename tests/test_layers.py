@@ -36,7 +36,8 @@ devices.device devices.held
 wires nodes crossbar
 spice.deck spice.dialects.ngspice spice.rules spice.rawfile spice.ngspice spice.retry
 spice.tile spice.transient spice.netlist
-solvers.blocks solvers.leaf solvers.rounds solvers.elimination solvers.probes
+solvers.blocks solvers.leaf solvers.rounds solvers.elimination solvers.probes solvers.star_mesh
+solvers.stiffness solvers.sweep
 solvers.linear
 solvers.lines solvers.preconditioner solvers.library solvers.network solvers.krylov solvers.kernel
 solvers.iteration solvers.implicit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -50,6 +51,32 @@ def test_ideal(wires: Wires, ideal: bool):
     assert wires.ideal is ideal
 
 
+def test_open_at_any_end():
+    """A far end that is open everywhere is a far end that is not there."""
+    assert Wires(row=2.0, source_far=math.inf) == Wires(row=2.0)
+    wires = Wires(row=2.0, source=[math.inf, 1.0], source_far=[1.0, math.inf], sense=math.inf)
+    segments = wires.spread(2, 3)
+    assert segments.word[:, 0].tolist() == [math.inf, 1.0]
+    assert segments.bit[-1].tolist() == [math.inf] * 3
+    assert segments.word_far.tolist() == [1.0, math.inf]
+    assert not Wires(sense=math.inf).ideal
+
+
+def test_flows_beside_open_segments():
+    """What an end or a segment in the line keeps out comes from the other side."""
+    current = torch.tensor([[[1.0, 2.0, 4.0]]])
+    for ohm, expected, far in (
+        ([math.inf, 5.0, 5.0], [0.0, -1.0, -3.0], 7.0),
+        ([3.0, 5.0, math.inf], [3.0, 2.0, 0.0], 4.0),
+    ):
+        line = Segments(
+            word=torch.tensor([ohm]), bit=torch.zeros(1, 3), word_far=torch.tensor([1.0]), bit_far=None
+        )
+        flow, _, fed, _ = line.flows(current)
+        assert flow[0, 0].tolist() == expected
+        assert fed.item() == far
+
+
 def test_one_per_line_and_one_per_segment():
     wires = Wires(row=[1.0, 2.0], column=[[3.0, 4.0, 5.0]], source=[6.0, 7.0], sense_far=[0.0, 8.0, 9.0])
     segments = wires.spread(2, 3)
@@ -82,8 +109,10 @@ def test_gradients_reach_what_was_given():
 @pytest.mark.parametrize(
     ("resistances", "message"),
     [
-        ({"row": -1.0}, "Wires.row is -1.0 ohm: it must be finite and 0 or more"),
-        ({"sense_far": float("inf")}, "Wires.sense_far is inf ohm: it must be finite and 0 or more"),
+        ({"row": -1.0}, "Wires.row is -1.0 ohm: it must be 0 or more; inf is open"),
+        ({"sense_far": -math.inf}, "Wires.sense_far is -inf ohm: it must be 0 or more; inf is open"),
+        ({"sense": math.nan}, "Wires.sense is nan ohm: it must be 0 or more; inf is open"),
+        ({"row": [1.0, -math.inf]}, r"Wires.row\[1\] is -inf: every entry must be finite"),
         ({"column": "thick"}, "Wires.column is 'thick': it must be a resistance in ohm"),
         ({"source": [1.0, -2.0]}, r"Wires.source\[1\] is -2.0: it must be 0 or more"),
         ({"row": [1.0, float("nan")]}, r"Wires.row\[1\] is nan: every entry must be finite"),

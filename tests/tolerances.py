@@ -2,6 +2,10 @@
 
 # relative, of the largest current: two exact solvers of one linear network in float64
 LINEAR_EXACT = 1e-12
+# relative, of the largest current: what the linear engine says of a tile that its check accepts
+LINEAR_STATED = {"float64": 1e-10, "float32": 3e-4}
+# share of the vectors with any resistances that an engine may give up (issue target)
+GIVEN_UP = 0.01
 # relative, of each entry: a thousand operations of positive numbers in long double (1e-19; float64 has 1e-16)
 STAR_MESH = 1e-13
 # relative, of the largest current: ngspice at reltol 1e-9 with KLU against a dense nodal solve

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import pad
 
-from cosim.solvers.blocks import Block
+from cosim.solvers.blocks import Block, join
 from cosim.solvers.leaf import LEAF, Leaf
 from cosim.solvers.rounds import Grid, Round, Trim, join_round, trim_border
 from cosim.wires import Segments, Wires
@@ -79,7 +79,7 @@ class Elimination:
                 break
             height, width = LEAF[0] * total[0] / rows, LEAF[1] * total[1] / columns
             word = rows == 1 or (columns > 1 and width <= height)
-            blocks, joined = join_round(blocks, word=word, keep=self._keep)
+            blocks, joined = join_round(blocks, word=word, keep=self._keep, join=join)
             self._stages += [joined] * self._keep
             rows = sum(line[0].matrix.shape[-4] for line in blocks)
             columns = sum(block.matrix.shape[-3] for block in blocks[0])
@@ -196,8 +196,10 @@ class _FarEnds:
         pairs = zip(*ends, strict=True)
         ohm, along = (torch.cat([part.expand(*lead, -1) for part in parts], -1) for parts in pairs)
         # a line without any resistance is at one voltage anyway: its far end stays open
-        self._open = ((ohm + along) == 0)[..., None]
-        system = torch.diag_embed(ohm + self._open[..., 0].to(ohm)) - h[..., self.ports, self.ports]
+        self._open = ((ohm + along) == 0)[..., None] | torch.isinf(ohm)[..., None]
+        closed = torch.where(self._open[..., 0], 1.0, ohm)
+        alone = self._open | self._open.mT
+        system = torch.diag_embed(closed) - torch.where(alone, 0.0, h[..., self.ports, self.ports])
         self._inverse = torch.linalg.inv_ex(system).inverse
         drives = h[..., self.ports, sides.span("left")]
         if sides.left and segments.word_far is not None:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import pad
 
 from cosim.arrays import Array, Conductance, Currents, Voltages, as_tensor, check_positive
 from cosim.crossbar import Solution, Status, Tile, Wires
@@ -14,6 +15,9 @@ from cosim.errors import SpecError
 from cosim.nodes import Nodes
 from cosim.solvers.elimination import Elimination
 from cosim.solvers.probes import Probes
+from cosim.solvers.star_mesh import StarMesh, star_mesh_matrices
+from cosim.solvers.stiffness import stiff
+from cosim.solvers.sweep import swept_currents
 from cosim.wires import Segments
 
 __all__ = ["LinearNetwork", "solve_ideal", "solve_linear"]
@@ -21,6 +25,7 @@ __all__ = ["LinearNetwork", "solve_ideal", "solve_linear"]
 DEFAULT_MEMORY = 2 << 30  # bytes: enough for one float64 tile of 1024x1024 with its check
 _VECTOR_CELLS = 1 << 22  # cells of all vectors whose currents are computed at once
 _CACHED = 1 << 17  # bytes of cells factored at once on a CPU: more are not faster, and take 70 times this
+_OPEN = 1e30  # ohm, of an open segment where impedances must be finite
 # relative residual that marks a tile: far above rounding where no cell shorts long wires (1e-14, 1e-6)
 _LIMITS = {torch.float64: 1e-10, torch.float32: 3e-4}
 
@@ -77,73 +82,139 @@ class LinearNetwork:
 
 def _factor(
     cells: torch.Tensor, wires: Wires, check: bool, memory: int, voltages: torch.Tensor | None = None
-) -> tuple[LinearNetwork, torch.Tensor | None]:
-    """The matrices of all tiles; with ``voltages (*tiles, batch, rows)`` also the currents of all cells."""
+) -> tuple[LinearNetwork, Nodes | None]:
+    """The matrices of all tiles; with ``voltages (*tiles, batch, rows)`` also what is inside."""
     lead = cells.shape[:-2]
     rows, columns = cells.shape[-2:]
+    segments = wires.spread(rows, columns, like=cells)
     if wires.ideal:
         residual = cells.new_zeros(lead) if check else None
         network = LinearNetwork(
             transfer=cells, admittance=torch.diag_embed(cells.sum(-1)), relative_residual=residual
         )
-        return network, None if voltages is None else cells.unsqueeze(-3) * voltages.unsqueeze(-1)
-    segments = wires.spread(rows, columns, like=cells).tiles(lead)
-    flat = cells.reshape(-1, rows, columns)
+        if voltages is None:
+            return network, None
+        return network, Nodes.of(segments, voltages, cells.unsqueeze(-3) * voltages.unsqueeze(-1))
+    tiles, flat = segments.tiles(lead), cells.reshape(-1, rows, columns)
     inputs = None
     if voltages is not None:
         inputs = voltages.expand(*lead, *voltages.shape[-2:]).reshape(-1, *voltages.shape[-2:])
-    step = _chunk(cells, memory, inputs is not None)
+    hard = stiff(flat, tiles).expand(len(flat))
     parts = []
     with torch.autocast(cells.device.type, enabled=False):  # as in _times
-        for first in range(0, len(flat), step):
-            part = slice(first, first + step)
-            vectors = None if inputs is None else inputs[part]
-            parts.append(_factor_tiles(flat[part], segments.pick(part), check, vectors))
-    joined = [None if pieces[0] is None else torch.cat(pieces) for pieces in zip(*parts, strict=True)]
-    transfer, admittance, residual, current = (
-        None if piece is None else piece.reshape((*lead, *piece.shape[1:])) for piece in joined
+        ways = (_factor_tiles, ~hard, cells.dtype), (_factor_stiff_tiles, hard, torch.float64)
+        for factor, chosen, dtype in ways:
+            where = chosen.nonzero()[:, 0]
+            step = _chunk(cells, dtype, memory, inputs is not None) if len(where) else 1
+            for some in where.split(step):
+                if len(some):
+                    vectors = None if inputs is None else inputs[some]
+                    parts.append(factor(flat[some], tiles.pick(some), check, vectors))
+    joined = {name: _joined([part[name] for part in parts], hard, lead) for name in parts[0]}
+    network = LinearNetwork(
+        transfer=joined.pop("transfer"),
+        admittance=joined.pop("admittance"),
+        relative_residual=joined.pop("relative_residual", None),
     )
-    assert transfer is not None
-    assert admittance is not None
-    network = LinearNetwork(transfer=transfer, admittance=admittance, relative_residual=residual)
-    return network, current
+    return network, Nodes(**joined, segments=segments) if joined else None
 
 
-def _chunk(cells: torch.Tensor, memory: int, keep: bool) -> int:
-    """Tiles to factor at once."""
-    need = _chunk_bytes(cells, keep=keep)
+def _joined(pieces: list[torch.Tensor], hard: torch.Tensor, lead: tuple[int, ...]) -> torch.Tensor:
+    """Of all tiles in their order, from those that are not ``hard`` and then those that are."""
+    whole = torch.cat(pieces)
+    if bool(hard.any()) and not bool(hard.all()):
+        whole = whole[hard.to(torch.int8).argsort(stable=True).argsort()]
+    return whole.reshape((*lead, *whole.shape[1:]))
+
+
+def _chunk(cells: torch.Tensor, dtype: torch.dtype, memory: int, keep: bool) -> int:
+    """Tiles to factor at once in ``dtype``."""
+    need = _chunk_bytes(cells, dtype, keep=keep)
     rows, columns = cells.shape[-2:]
     if need > memory:
         raise SpecError(f"a {rows}x{columns} tile needs {need} bytes, memory={memory}: raise memory=")
     step = memory // need
     if cells.device.type == "cpu":
-        step = min(step, max(1, _CACHED // (rows * columns * cells.element_size())))
+        step = min(step, max(1, _CACHED // (rows * columns * dtype.itemsize)))
     return step
 
 
-def _chunk_bytes(cells: torch.Tensor, *, keep: bool) -> int:
+def _chunk_bytes(cells: torch.Tensor, dtype: torch.dtype, *, keep: bool) -> int:
     """Bytes for one tile; the factors were measured: what the last rounds work on, what each keeps."""
     rows, columns = cells.shape[-2:]
     numbers = 6.5 * (2 * (rows + columns)) ** 2
     if keep:
         numbers += 12 * rows * columns * max(2.0, math.log2(max(rows, columns)))
-    return int(cells.element_size() * numbers)
+    return int(dtype.itemsize * numbers)
 
 
 def _factor_tiles(
     cells: torch.Tensor, segments: Segments, check: bool, voltages: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+) -> dict[str, torch.Tensor]:
+    """Fields of ``LinearNetwork``, and with ``voltages`` those of ``Nodes``."""
     probes = Probes.of(cells, segments) if check else None
     drops = None if probes is None else probes.drops
     keep = voltages is not None
     network = Elimination(cells, segments, inject=True, keep=keep, series=False, drops=drops)
-    residual = current = None
+    found = {"transfer": network.transfer, "admittance": network.admittance}
     if probes is not None and network.response is not None:
         residual = probes.residual(network.transfer, network.admittance, network.response)
+        found["relative_residual"] = residual
     if voltages is not None:
         step = max(1, _VECTOR_CELLS // cells.numel())
         current = torch.cat([network.drive(part)[1] for part in voltages.split(step, 1)], 1)
-    return network.transfer, network.admittance, residual, current
+        found |= Nodes.of(segments, voltages, current).tensors
+    return found
+
+
+def _factor_stiff_tiles(
+    cells: torch.Tensor, segments: Segments, check: bool, voltages: torch.Tensor | None
+) -> dict[str, torch.Tensor]:
+    """The same without subtractions, in float64, which has the range of exponents that this needs."""
+    wide, ohms = cells.double(), segments.double()
+    transfer, admittance = star_mesh_matrices(wide, ohms)
+    found = {"transfer": transfer, "admittance": admittance}
+    if check:
+        found["relative_residual"] = _disagreement(wide, ohms, transfer, admittance)
+    if voltages is not None:
+        if torch.is_grad_enabled() and any(x.requires_grad for x in (cells, voltages, *segments.tensors)):
+            raise SpecError(
+                "nodes=True has no gradients for a tile with lines that are open, or nearly: solve it under "
+                "torch.no_grad()"
+            )
+        mesh = StarMesh(wide, ohms, keep=True)
+        volts = voltages.double()
+        word, bit = mesh.voltages(pad(volts, (0, cells.shape[-1])))
+        found |= Nodes.at(ohms, volts, wide, word, bit).tensors
+    return {name: part.to(cells.dtype) for name, part in found.items()}
+
+
+@torch.no_grad()
+def _disagreement(
+    cells: torch.Tensor, segments: Segments, transfer: torch.Tensor, admittance: torch.Tensor
+) -> torch.Tensor:
+    """Between these matrices and another elimination, ``(tiles,)`` over the largest current.
+
+    That by impedances where it has the digits, with open segments as large ones; else a sweep for random
+    voltages, beside the drivers' currents at equal voltages: they are what flows into the sense nodes.
+    """
+    other = Elimination(cells, segments.closed(_OPEN), inject=True, keep=False, series=False)
+    error = _ratio(other.transfer - transfer, transfer)
+    error = torch.maximum(error, _ratio(other.admittance - admittance, admittance))
+    doubtful = (~(error <= _LIMITS[cells.dtype])).nonzero()[:, 0]
+    if len(doubtful):
+        generator = torch.Generator().manual_seed(0)
+        volts = 1 + torch.rand(cells.shape[-2], generator=generator).to(cells)
+        swept = swept_currents(cells[doubtful], segments.pick(doubtful), volts)
+        g, y = transfer[doubtful], admittance[doubtful]
+        found = _ratio(volts @ g - swept, swept)
+        error[doubtful] = torch.maximum(found, _ratio(y.sum(-1) - g.sum(-1), y))
+    return error
+
+
+def _ratio(error: torch.Tensor, currents: torch.Tensor) -> torch.Tensor:
+    largest = error.abs().flatten(1).amax(-1)
+    return torch.where(largest == 0, largest, largest / currents.abs().flatten(1).amax(-1))
 
 
 def solve_linear(
@@ -185,16 +256,16 @@ def _with_nodes(
 ) -> tuple[LinearNetwork, Nodes]:
     """Leading axes that only the voltages have are vectors of the same tile."""
     lead = torch.broadcast_shapes(cells.shape[:-2], voltages.shape[:-2])
-    own = cells.shape[:-2]
-    more = len(lead) - len(own)
+    own = len(cells.shape[:-2])
+    more = len(lead) - own
     inputs = voltages.expand(*lead, *voltages.shape[-2:])
     flat = inputs.movedim(tuple(range(more)), tuple(range(-2 - more, -2))).flatten(-2 - more, -2)
-    network, current = _factor(cells.expand(*lead[more:], *cells.shape[-2:]), wires, check, memory, flat)
-    assert current is not None
+    network, nodes = _factor(cells.expand(*lead[more:], *cells.shape[-2:]), wires, check, memory, flat)
+    assert nodes is not None
     batch = (*lead[:more], voltages.shape[-2])
-    current = current.unflatten(-3, batch).movedim(tuple(range(-3 - more, -3)), tuple(range(more)))
-    segments = wires.spread(*cells.shape[-2:], like=cells)
-    return network, Nodes.of(segments, inputs, current)
+    return network, nodes.map(
+        lambda x: x.unflatten(own, batch).movedim(tuple(range(own, own + more)), tuple(range(more)))
+    )
 
 
 def solve_ideal(tile: Tile, voltages: Array) -> Solution:

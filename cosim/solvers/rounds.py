@@ -6,21 +6,35 @@ further block of another size. Arrays of a tile are grids ``[group of rows][grou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import torch
 
-from cosim.solvers.blocks import Block, Joint, join
+from cosim.solvers.blocks import Block, Joint
 
-__all__ = ["Blocks", "Grid", "Round", "Trim", "join_round", "trim_border"]
+__all__ = ["Blocks", "Grid", "Interface", "Round", "Trim", "join_round", "trim_border"]
 
 T = TypeVar("T")
 Blocks: TypeAlias = list[list[Block]]
 Grid: TypeAlias = list[list[torch.Tensor]]
 Inside: TypeAlias = "tuple[torch.Tensor, torch.Tensor] | None"  # V and J of the interfaces
+Join: TypeAlias = (
+    "Callable[..., tuple[Block, Interface | None]]"  # blocks.join, or another with its arguments
+)
 Source: TypeAlias = tuple[int, slice]  # some blocks of one group
+
+
+class Interface(Protocol):
+    """What a join keeps of the ports that it took away, for the way back."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def down(self, ports: torch.Tensor, inside: Inside) -> tuple[torch.Tensor, torch.Tensor]:
+        """From the ports of the joined block to those of both parts."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +45,14 @@ class _Line:
     counts: tuple[int, ...]  # blocks of each group before the round
     ports: tuple[int, ...]  # and their ports
     sources: tuple[tuple[Source, ...], ...]  # of each group after it: one, or near and far
-    joints: tuple[Joint | None, ...]
+    joints: tuple[Interface | None, ...]
 
     def up(self, line: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[Inside]]:
         """y0 of the joined blocks, and what ``down`` needs to know of the interfaces."""
         outputs, insides = [], []
         for sources, joint in zip(self.sources, self.joints, strict=True):
             parts = [_take(line[n], part, self.word) for n, part in sources]
+            assert joint is None or isinstance(joint, Joint), "these blocks have no voltages in series"
             output, inside = (parts[0], None) if joint is None else joint.up(*parts)
             outputs.append(output)
             insides.append(inside)
@@ -79,7 +94,7 @@ def _sources(counts: Sequence[int]) -> tuple[tuple[Source, ...], ...]:
     return tuple(groups)
 
 
-def _join_line(line: Sequence[Block], *, word: bool, keep: bool) -> tuple[list[Block], _Line]:
+def _join_line(line: Sequence[Block], *, word: bool, keep: bool, join: Join) -> tuple[list[Block], _Line]:
     counts = tuple(block.matrix.shape[-3 if word else -4] for block in line)
     sources = _sources(counts)
     blocks, joints = [], []
@@ -115,9 +130,9 @@ class Round:
         return _along(parts, self.word)
 
 
-def join_round(blocks: Blocks, *, word: bool, keep: bool) -> tuple[Blocks, Round]:
-    """Join neighbours in every row of blocks (``word``), or in every column."""
-    pairs = [_join_line(line, word=word, keep=keep) for line in _along(blocks, word)]
+def join_round(blocks: Blocks, *, word: bool, keep: bool, join: Join) -> tuple[Blocks, Round]:
+    """Join neighbours in every row of blocks (``word``), or in every column, by ``join``."""
+    pairs = [_join_line(line, word=word, keep=keep, join=join) for line in _along(blocks, word)]
     joined = _along([line for line, _ in pairs], word)
     return joined, Round(word=word, lines=tuple(plan for _, plan in pairs))
 

@@ -103,7 +103,9 @@ def lower_tile(tile: Tile, index: tuple[int, ...] = ()) -> TileCircuit:
             name="tile",
             ports=tuple(_ports(rows, columns)),
             elements=tuple(elements),
-            parameters=tuple((name, ohm) for name, ohm in parameters if isinstance(ohm, float) and ohm > 0),
+            parameters=tuple(
+                (name, ohm) for name, ohm in parameters if isinstance(ohm, float) and 0 < ohm < math.inf
+            ),
         ),
         card=ModelCard(name=_CARD, module=device.name, parameters=_shared_parameters(tile)),
         rows=rows,
@@ -186,7 +188,7 @@ class _Lines:
                 yield from self._wire(f"Rsense{j}", node, f"c{j}", "sense", self.bit_ohm[i][j])
 
     def _wire(self, name: str, p: str, n: str, parameter: str, ohm: float) -> Iterator[Resistor]:
-        if p != n:
+        if p != n and not math.isinf(ohm):  # an open segment is no resistor
             number = isinstance(getattr(self.wires, parameter), float)
             yield Resistor(name=name, p=p, n=n, ohm=parameter if number else ohm)
 

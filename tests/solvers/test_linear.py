@@ -12,7 +12,7 @@ import torch
 
 from cosim.crossbar import Status, Wires
 from cosim.errors import SpecError
-from cosim.solvers import linear, rounds
+from cosim.solvers import elimination, linear
 from cosim.solvers.blocks import Block
 from cosim.solvers.elimination import Elimination
 from cosim.solvers.linear import LinearNetwork, solve_ideal, solve_linear
@@ -171,7 +171,7 @@ def test_chunks_of_tiles_give_the_same(monkeypatch: pytest.MonkeyPatch):
     sizes = []
     original = linear._factor_tiles
     monkeypatch.setattr(linear, "_factor_tiles", lambda c, *a: (sizes.append(len(c)), original(c, *a))[1])
-    need = linear._chunk_bytes(g, keep=False)
+    need = linear._chunk_bytes(g, g.dtype, keep=False)
     chunked = LinearNetwork.factor(g, UNEQUAL, memory=3 * need)
     assert sizes == [3, 2]
     torch.testing.assert_close(chunked.transfer, whole.transfer, rtol=0, atol=0)
@@ -399,7 +399,7 @@ def test_one_wrong_entry_is_found(monkeypatch: pytest.MonkeyPatch, name: str, pl
 )
 def test_a_wrong_step_inside_the_factorisation_is_found(monkeypatch: pytest.MonkeyPatch, wires: Wires):
     """Every join in turn, one entry of every matrix that it starts from, 1e-4 of its size."""
-    g, join = cells(11, 21), rounds.join
+    g, join = cells(11, 21), elimination.join
     generator = torch.Generator().manual_seed(0)
     right = LinearNetwork.factor(g, wires).transfer
     joins, harmed, missed = [0], -1, []
@@ -414,7 +414,7 @@ def test_a_wrong_step_inside_the_factorisation_is_found(monkeypatch: pytest.Monk
             near = Block(matrix=matrix, sides=near.sides)
         return join(near, far, **options)
 
-    monkeypatch.setattr(rounds, "join", counted)
+    monkeypatch.setattr(elimination, "join", counted)
     LinearNetwork.factor(g, wires)
     for harmed in range(joins[0]):
         joins[0] = 0
