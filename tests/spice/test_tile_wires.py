@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 import cosim
+from cosim.errors import SpecError
 from cosim.spice.deck import Resistor
 from cosim.spice.tile import lower_tile, solve_tile
 from reference.nodal import dense_currents
+from reference.star_mesh import star_mesh_transfer
 from solvers.cases import distance, inputs, ohms, segments
 from tolerances import NGSPICE_LINEAR
 
@@ -66,3 +70,34 @@ def test_numbers_are_parameters_and_tensors_literals(device):
         "Rsense0": ("b1_0", "c0", "sense"),
         "Rsense1": ("b1_1", "c1", "sense"),
     }
+
+
+OPEN = math.inf
+OPEN_ENDS = [
+    {"sense": OPEN, "sense_far": 2.0},
+    {"source": [OPEN, 1.0, OPEN, 1.0], "source_far": [1.0, OPEN, 1.0, OPEN]},
+    {"source": [OPEN, 1.0, 1.0, 1.0], "sense": [OPEN, 1.0, 1.0]},  # both lines float
+    {"row": [[2.0, 2.0], [2.0, OPEN], [OPEN, 2.0], [2.0, 2.0]], "source": 1.0},
+    {"sense": 1e18, "sense_far": 1e18},
+    {"source": OPEN, "source_far": 2.0, "sense": OPEN, "sense_far": 2.0},
+]
+
+
+@pytest.mark.parametrize("ends", OPEN_ENDS)
+def test_open_lines(device, ends: dict):
+    """An open segment is no resistor; a line that only its cells hold is solved all the same."""
+    tile = cosim.Tile(device, state=states(4, 3), wires=cosim.Wires(**{"row": 2.0, "column": 3.0} | ends))
+    v = inputs(2, 4)
+    truth = v.numpy() @ star_mesh_transfer(tile.conductance, **ohms(tile.wires)).astype(float)
+    assert distance(solve_tile(tile, v).currents, truth) < NGSPICE_LINEAR
+    assert distance(cosim.solve(tile, v, engine="linear").currents, truth) < NGSPICE_LINEAR
+    resistors = [e for e in lower_tile(tile).subcircuit.elements if isinstance(e, Resistor)]
+    assert OPEN not in [e.ohm for e in resistors] + [x for _, x in lower_tile(tile).subcircuit.parameters]
+
+
+def test_a_tile_that_no_driver_and_no_sense_node_reaches_is_refused(device):
+    tile = cosim.Tile(
+        device, state=states(2, 2), wires=cosim.Wires(row=1.0, column=1.0, source=OPEN, sense=OPEN)
+    )
+    with pytest.raises(SpecError, match=r"island of nodes b0_0.* has no DC path to ground: connect it"):
+        solve_tile(tile, inputs(1, 2))
