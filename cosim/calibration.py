@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cosim.arrays import Array, Currents
+from cosim.arrays import Array, Currents, as_tensor, out_of_memory
+from cosim.checks import as_choice, as_instance, as_integer, as_number, as_path, as_seed
 from cosim.crossbar import Tile
 from cosim.engines import find_engine
 from cosim.errors import ParseError, SpecError
@@ -53,6 +54,7 @@ class Calibration:
 
         Raises SpecError if the shape does not fit.
         """
+        currents = as_tensor(currents, "currents")
         gain, offset = (part[..., None, :].to(currents) for part in (self.gain, self.offset))
         try:
             fits = torch.broadcast_shapes(currents.shape, gain.shape) == currents.shape
@@ -67,15 +69,19 @@ class Calibration:
 
     def save(self, path: str | Path) -> None:
         """Write JSON; ``load`` gives back the same numbers."""
+        path = as_path(path, "path")
         values = {**vars(self), "gain": self.gain.tolist(), "offset": self.offset.tolist()}
         text = json.dumps({"format": _FORMAT, "version": _VERSION, **values}, indent=1, allow_nan=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        path.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
-        """Read what ``save`` wrote; ParseError for anything else."""
+        """Read what ``save`` wrote; ParseError for anything else, SpecError if it cannot be read."""
+        path = as_path(path, "path")
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SpecError(f"path is {str(path)!r}: {error.strerror}") from error
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ParseError(f"not a calibration: {error}", path=str(path)) from error
         if not isinstance(values, dict) or values.pop("format", None) != _FORMAT:
@@ -160,7 +166,9 @@ def calibrate(
     >>> [f"{gain:.4f}" for gain in cal.gain.tolist()]
     ['0.9891', '0.9881']
     """
-    held_out = _check(samples, per, test_fraction)
+    as_instance(tile, "tile", Tile, "cosim.Tile(device, ...)")
+    samples, seed = as_integer(samples, "samples", at_least=1), as_seed(seed)
+    held_out, per = _held_out(samples, test_fraction), as_choice(per, "per", _PER)
     engines = [find_engine(name) for name in (fast, reference)]
     voltages = _voltages(tile, samples, seed, v_max, inputs)
     if v_max is None:
@@ -191,10 +199,9 @@ def _voltages(tile: Tile, samples: int, seed: int, v_max: float | None, inputs: 
     """The vectors to fit and test on, ``(samples, rows)``."""
     generator = np.random.default_rng(seed)
     if inputs is None:
-        v_max = tile.v_read if v_max is None else float(v_max)
-        if not math.isfinite(v_max) or v_max == 0:
-            raise SpecError(f"v_max is {v_max} V: it must be finite and not 0")
-        return torch.as_tensor(generator.uniform(0.0, 1.0, (samples, tile.rows)) * v_max)
+        v_max = tile.v_read if v_max is None else as_number(v_max, "v_max", nonzero=True)
+        with out_of_memory(f"drawing {samples} vectors"):
+            return torch.as_tensor(generator.uniform(0.0, 1.0, (samples, tile.rows)) * v_max)
     if v_max is not None:
         raise SpecError("give v_max= for random vectors or inputs= for your own, not both")
     pool = tile.check_voltages(inputs)
@@ -206,15 +213,9 @@ def _voltages(tile: Tile, samples: int, seed: int, v_max: float | None, inputs: 
     return pool[torch.as_tensor(generator.choice(len(pool), samples, replace=False))]
 
 
-def _check(samples: int, per: str, test_fraction: float) -> int:
+def _held_out(samples: int, test_fraction: float) -> int:
     """Number of vectors to hold out; SpecError if the options do not leave enough to fit."""
-    if per not in _PER:
-        raise SpecError(f"per is {per!r}: choose from {', '.join(_PER)}")
-    if not 0 < test_fraction < 1:
-        raise SpecError(f"test_fraction is {test_fraction}: it must lie between 0 and 1")
-    if not isinstance(samples, int):
-        raise SpecError(f"samples is {samples!r}: it must be a whole number of vectors")
-    held_out = max(1, round(samples * test_fraction))
+    held_out = max(1, round(samples * as_number(test_fraction, "test_fraction", above=0, below=1)))
     if samples - held_out < 2:
         raise SpecError(f"samples is {samples}: a line needs 2 vectors to fit and 1 held out")
     return held_out

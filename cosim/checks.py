@@ -32,11 +32,12 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_BEYOND = 2**63  # no size and no count of an array reaches it
 _SHOWN = 60  # characters of a value that a message repeats
 
 
 def as_integer(value: Any, name: str, *, at_least: int | None = None, at_most: int | None = None) -> int:
-    """A whole number: an int, or an array without axes that holds one; a bool is none.
+    """A whole number of 64 bits: an int, or an array without axes that holds one; a bool is none.
 
     >>> as_integer(8, "bits", at_least=2, at_most=24)
     8
@@ -44,6 +45,8 @@ def as_integer(value: Any, name: str, *, at_least: int | None = None, at_most: i
     found = _scalar(value)
     if isinstance(found, numbers.Integral) and not isinstance(found, bool):
         number = int(found)
+        if at_most is None and number >= _BEYOND:
+            at_most = _BEYOND - 1
         if (at_least is None or number >= at_least) and (at_most is None or number <= at_most):
             return number
     raise _wrong(value, name, "a whole number" + _limits(at_least=at_least, at_most=at_most))
@@ -57,6 +60,7 @@ def as_number(
     at_least: float | None = None,
     below: float | None = None,
     at_most: float | None = None,
+    nonzero: bool = False,
     infinite: bool = False,
 ) -> float:
     """A real number inside its range, finite unless ``infinite``; NaN never is one.
@@ -72,6 +76,7 @@ def as_number(
     within = (
         not math.isnan(number)
         and (infinite or math.isfinite(number))
+        and (number != 0 or not nonzero)
         and (above is None or number > above)
         and (at_least is None or number >= at_least)
         and (below is None or number < below)
@@ -79,7 +84,7 @@ def as_number(
     )
     if within:
         return number
-    kind = "a number" if infinite else "a finite number"
+    kind = ("a number" if infinite else "a finite number") + (", not 0" if nonzero else "")
     limits = _limits(above=above, at_least=at_least, below=below, at_most=at_most)
     raise _wrong(value, name, kind + limits)
 

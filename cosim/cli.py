@@ -325,10 +325,14 @@ def netlist(
     *,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("out/netlist"),
     dialect: Annotated[str, typer.Option(help="Netlist dialect.")] = "ngspice",
+    name: Annotated[
+        str | None, typer.Option(help="Of the subcircuit; made of a digest of the circuit unless given.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Write the tile and its inputs as a netlist, and print the files written."""
-    files = [str(path) for path in cosim.write_netlist(tile, out, dialect=dialect, voltages=voltages)]
+    written = cosim.write_netlist(tile, out, dialect=dialect, voltages=voltages, name=name)
+    files = [str(path) for path in written]
     if json:
         _print_json({"dialect": dialect, "files": files})
     else:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, final
 
 from cosim.arrays import Array, out_of_memory
+from cosim.checks import as_flag, as_instance, shown
 from cosim.crossbar import Solution, Tile
 from cosim.errors import SpecError
 
@@ -46,6 +47,7 @@ class Engine:
 
         Raises SpecError for an option that this engine does not have, OutOfMemory where memory ends.
         """
+        as_instance(tile, "tile", Tile, "cosim.Tile(device, ...)")
         unknown = sorted(set(options) - set(self.options))
         if unknown:
             known = ", ".join(self.options) or "none"
@@ -93,8 +95,8 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
 
 def find_engine(name: str) -> Engine:
     """The engine of that name; SpecError, which lists the known ones, if there is none."""
-    if name not in ENGINES:
-        raise SpecError(f"no engine {name!r}: choose from {', '.join(ENGINES)}")
+    if not (isinstance(name, str) and name in ENGINES):
+        raise SpecError(f"no engine {shown(name)}: choose from {', '.join(ENGINES)}")
     return ENGINES[name]
 
 
@@ -118,5 +120,6 @@ def solve(
     >>> [f"{current:.4g}" for current in solution.currents[0].tolist()]
     ['9.891e-06', '9.881e-07']
     """
+    throw = as_flag(throw, "throw")
     solution = find_engine(engine).solve(tile, voltages, **options)
     return solution.check() if throw else solution

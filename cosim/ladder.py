@@ -11,8 +11,9 @@ import torch
 from rich.table import Table
 
 from cosim.arrays import Array
+from cosim.checks import as_choices, as_flag, as_instance
 from cosim.crossbar import Solution, Status, Tile
-from cosim.engines import find_engine
+from cosim.engines import ENGINES, find_engine
 from cosim.errors import SpecError
 from cosim.text import format_table
 
@@ -137,10 +138,12 @@ def compare(
     >>> print(f"{report['ideal'].max_error:.4f} {report['linear'].max_error < 1e-9}")
     0.0110 True
     """
-    if isinstance(engines, str):
-        raise SpecError(f"engines is the text {engines!r}: give a sequence, such as ({engines!r},)")
-    names = [*dict.fromkeys(name for name in engines if name != reference), reference]
-    rungs = [find_engine(name) for name in names]  # an unknown name must not cost an ngspice run
+    as_instance(tile, "tile", Tile, "cosim.Tile(device, ...)")
+    reference = find_engine(reference).name
+    judged = as_choices(engines, "engines", ENGINES)
+    names = [*(name for name in judged if name != reference), reference]
+    rungs = [find_engine(name) for name in names]
+    throw = as_flag(throw, "throw")
     vectors = tile.check_voltages(voltages)
     if not vectors.numel():
         raise SpecError(f"voltages of shape {tuple(vectors.shape)} hold no vector to compare")

@@ -163,8 +163,8 @@ def test_bad_files_are_refused(tmp_path: Path, change: Any, message: str):
     [
         ({"per": "row"}, "per is 'row': choose from column, tile"),
         ({"samples": 2}, "samples is 2: a line needs 2 vectors to fit and 1 held out"),
-        ({"test_fraction": 1.0}, "test_fraction is 1.0: it must lie between 0 and 1"),
-        ({"v_max": 0.0}, "v_max is 0.0 V: it must be finite and not 0"),
+        ({"test_fraction": 1.0}, "test_fraction is 1.0: it must be a finite number, above 0 and below 1"),
+        ({"v_max": 0.0}, "v_max is 0.0: it must be a finite number, not 0"),
         ({"fast": "nodal"}, "no engine 'nodal'"),
         ({"inputs": torch.ones(5, 4)}, r"inputs of shape \(5, 4\) cannot give 64 vectors"),
         ({"inputs": torch.ones(64, 4), "v_max": 0.2}, "give v_max= for random vectors or inputs="),

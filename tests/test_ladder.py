@@ -92,9 +92,9 @@ def test_nothing_to_compare_is_not_a_zero_error():
 
 
 def test_unknown_engines_are_refused_before_anything_runs(report: LadderReport):
-    with pytest.raises(SpecError, match="no engine 'nodal': choose from ideal"):
+    with pytest.raises(SpecError, match="an entry of engines is 'nodal': choose from ideal"):
         compare(tile(), inputs(1, 4), engines=("nodal",))
-    with pytest.raises(SpecError, match=r"engines is the text 'ideal': give a sequence"):
+    with pytest.raises(SpecError, match=r"engines is 'ideal': give a sequence"):
         compare(tile(), inputs(1, 4), engines="ideal", reference="newton")
     with pytest.raises(SpecError, match="engine 'ngspice' is not in this report: it has ideal, linear"):
         report["ngspice"]

@@ -10,6 +10,8 @@ GIVEN_UP = 0.01
 STAR_MESH = 1e-13
 # relative, of the largest current: ngspice at reltol 1e-9 with KLU against a dense nodal solve
 NGSPICE_LINEAR = 1e-9
+# relative: an operating point printed by ngspice at its own tolerances (gmin 1e-12 S beside 1e-6 S)
+NGSPICE_PRINTED = 1e-5
 # relative, of the largest current: newton against ngspice, nonlinear cells (issue target)
 NGSPICE_NEWTON = 1e-8
 # relative: interpreter, C and torch evaluate the same SSA in float64; libm differs in the last bits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -382,15 +383,17 @@ class Device:
 
     # --- for other engines --------------------------------------------------------------------------
 
-    def osdi(self, per_cell: Collection[str] = ()) -> Path:
+    def osdi(self, per_cell: Collection[str] = (), *, module: str | None = None) -> Path:
         """The model as an OSDI library for ngspice, compiled at the first call.
 
-        per_cell: further parameters that the netlist sets on each instance.
+        per_cell: further parameters that the netlist sets on each instance. module: another name in the
+        library, where it meets others.
         """
         instance = {p.name for p in self.ir.parameters if p.instance} | set(per_cell)
         if self.state_parameter is not None:
             instance.add(self.state_parameter)
-        return build(print_c(self.ir, instance), self.name)
+        ir = self.ir if module is None else dataclasses.replace(self.ir, name=module)
+        return build(print_c(ir, instance), ir.name)
 
     def torch_model(self, *, static: bool, extra: Mapping[str, Scalar] = MappingProxyType({})) -> TorchModel:
         """The model as a torch function; the n terminal is at 0 V. ``extra``: fixed parameters."""

@@ -10,7 +10,7 @@ B0 r0 0 V=pwl(v(index), 0,0.5, 1,0.5)
 B1 r1 0 V=pwl(v(index), 0,-0.25, 1,-0.25)
 Vsense0 c0 0 0.0
 Vsense1 c1 0 0.0
-Xtile r0 r1 c0 c1 tile
+Xtile r0 r1 c0 c1 bank
 .options klu pivrel=0.1 reltol=1e-11 abstol=1e-16 vntol=1e-12 itl1=100 itl2=100 itl4=100
 .save i(vsense0) i(vsense1)
 .control

@@ -3,4 +3,4 @@
 * shape: 3 rows x 5 columns; ports: rows, then columns
 * units: V, A, ohm; currents positive into the columns' sense nodes
 * model: vteam, digest aacc64b5c66c3ad3ef2ae6a955c51da20292c5d0c4b0623522bd6e935db860f6
-.model cell vteam r_on=10000.0 r_off=1e+06
+.model bank_cell vteam_0ecab95e36a2 r_on=10000.0 r_off=1e+06

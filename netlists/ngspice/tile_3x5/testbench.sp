@@ -14,7 +14,7 @@ Vsense1 c1 0 0.0
 Vsense2 c2 0 0.0
 Vsense3 c3 0 0.0
 Vsense4 c4 0 0.0
-Xtile r0 r1 r2 c0 c1 c2 c3 c4 tile
+Xtile r0 r1 r2 c0 c1 c2 c3 c4 bank
 .options klu pivrel=0.1 reltol=1e-11 abstol=1e-16 vntol=1e-12 itl1=100 itl2=100 itl4=100
 .save i(vsense0) i(vsense1) i(vsense2) i(vsense3) i(vsense4)
 .control
