@@ -14,7 +14,7 @@ import torch
 from cosim.arrays import Array, Currents, as_tensor, out_of_memory
 from cosim.checks import as_choice, as_instance, as_integer, as_number, as_path, as_seed
 from cosim.crossbar import Tile
-from cosim.engines import find_engine
+from cosim.engines import check_tools, find_engine
 from cosim.errors import ParseError, SpecError
 
 if TYPE_CHECKING:
@@ -170,6 +170,7 @@ def calibrate(
     samples, seed = as_integer(samples, "samples", at_least=1), as_seed(seed)
     held_out, per = _held_out(samples, test_fraction), as_choice(per, "per", _PER)
     engines = [find_engine(name) for name in (fast, reference)]
+    check_tools((fast, reference))
     voltages = _voltages(tile, samples, seed, v_max, inputs)
     if v_max is None:
         v_max = tile.v_read if inputs is None else float(voltages.abs().max())

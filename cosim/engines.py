@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, final
@@ -13,9 +13,11 @@ from typing import Any, final
 from cosim.arrays import Array, out_of_memory
 from cosim.checks import as_flag, as_instance, shown
 from cosim.crossbar import Solution, Tile
+from cosim.devices.build import compile_seconds, compiler
 from cosim.errors import SpecError
+from cosim.spice.ngspice import find_ngspice
 
-__all__ = ["ENGINES", "Engine", "find_engine", "solve"]
+__all__ = ["ENGINES", "Engine", "check_tools", "find_engine", "solve"]
 
 
 @final
@@ -45,6 +47,8 @@ class Engine:
     def solve(self, tile: Tile, voltages: Array, **options: Any) -> Solution:
         """Currents of every vector; failures are in ``status``, ``stats["seconds"]`` is the wall time.
 
+        ``stats["setup_seconds"]`` of it are paid once: factors of a tile, compilation of a model.
+
         Raises SpecError for an option that this engine does not have, OutOfMemory where memory ends.
         """
         as_instance(tile, "tile", Tile, "cosim.Tile(device, ...)")
@@ -54,10 +58,12 @@ class Engine:
             raise SpecError(f"engine {self.name!r} has no option {unknown[0]!r}; its options are: {known}")
         start = time.perf_counter()
         fewer = "lower memory=, or give it" if "memory" in self.options else "give it"
-        with out_of_memory(f"engine {self.name!r}", remedy=f"{fewer} fewer vectors or tiles at a time"):
+        remedy = f"{fewer} fewer vectors or tiles at a time"
+        with out_of_memory(f"engine {self.name!r}", remedy=remedy), compile_seconds() as compiled:
             solution = self._load()(tile, voltages, **options)
         seconds = time.perf_counter() - start
-        return replace(solution, stats={**solution.stats, "seconds": seconds})
+        setup = sum(compiled, float(solution.stats.get("setup_seconds", 0.0)))
+        return replace(solution, stats={**solution.stats, "seconds": seconds, "setup_seconds": setup})
 
 
 ENGINES: Mapping[str, Engine] = MappingProxyType(
@@ -98,6 +104,16 @@ def find_engine(name: str) -> Engine:
     if not (isinstance(name, str) and name in ENGINES):
         raise SpecError(f"no engine {shown(name)}: choose from {', '.join(ENGINES)}")
     return ENGINES[name]
+
+
+def check_tools(engines: Iterable[str]) -> None:
+    """Raise ToolNotFound now, not after minutes of work, where one of ``engines`` lacks a program.
+
+    newton works without a C compiler, slower, and says so.
+    """
+    if "ngspice" in engines:
+        find_ngspice()
+        compiler()
 
 
 def solve(

@@ -13,7 +13,7 @@ from rich.table import Table
 from cosim.arrays import Array
 from cosim.checks import as_choices, as_flag, as_instance
 from cosim.crossbar import Solution, Status, Tile
-from cosim.engines import ENGINES, find_engine
+from cosim.engines import ENGINES, check_tools, find_engine
 from cosim.errors import SpecError
 from cosim.text import format_table
 
@@ -29,7 +29,8 @@ class Rung:
 
     max_error, rms_error: over all currents of the vectors that both solved, relative to the
     largest reference current (to 1 A where that is 0); NaN if there is no such vector.
-    milliseconds: wall time per vector without ``setup_milliseconds``, which is paid once per tile.
+    milliseconds: wall time per vector without ``setup_milliseconds``, which is paid once: the factors of
+    the tile, and what had to be compiled.
     statuses: how many vectors ended in each ``Status``.
     """
 
@@ -143,6 +144,7 @@ def compare(
     judged = as_choices(engines, "engines", ENGINES)
     names = [*(name for name in judged if name != reference), reference]
     rungs = [find_engine(name) for name in names]
+    check_tools(names)
     throw = as_flag(throw, "throw")
     vectors = tile.check_voltages(voltages)
     if not vectors.numel():
@@ -167,7 +169,7 @@ def compare(
 def _rung(solution: Solution, truth: Solution, largest: float) -> Rung:
     both = solution.solved & truth.solved
     error = (solution.currents[both] - truth.currents[both]).double().abs() / (largest or 1.0)
-    setup = float(solution.stats.get("setup_seconds", 0.0))
+    setup = float(solution.stats["setup_seconds"])
     counted = Counter(Status(value).name for value in solution.status.flatten().tolist())
     return Rung(
         engine=solution.engine,

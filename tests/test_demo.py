@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cosim import demo
 from cosim.engines import solve
-from cosim.errors import SpecError
+from cosim.errors import SpecError, ToolNotFound
 from tolerances import NGSPICE_NEWTON
 
 
@@ -64,7 +64,17 @@ def test_a_layer_without_wires_is_the_digital_layer() -> None:
 
 
 def test_errors(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"images is 0: choose 1 to 500"):
+    with pytest.raises(SpecError, match="images is 0: it must be a whole number, at least 1 and at"):
         demo.run(tmp_path, images=0)
     with pytest.raises(SpecError, match=r"no engine 'hspice': choose from ideal, linear, newton, ngspice"):
         demo.run(tmp_path, reference="hspice")
+
+
+def test_a_missing_program_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "train", lambda **_: pytest.fail("trained a network for nothing"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolNotFound, match="ngspice is not installed: "):
+        demo.run(tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from cosim.crossbar import Tile, Wires
-from cosim.engines import solve
-from cosim.errors import SolveError, SpecError
+from cosim.devices.device import Device
+from cosim.engines import Engine, solve
+from cosim.errors import SolveError, SpecError, ToolNotFound
 from cosim.ladder import LadderReport, compare
 from solvers.cases import cells, inputs
 from solvers.stand_in import Sinh, stand_in_tile
@@ -18,6 +19,10 @@ from solvers.stand_in import Sinh, stand_in_tile
 
 def tile() -> Tile:
     return stand_in_tile(Sinh(2.5), state=cells(4, 3), wires=Wires(row=200.0, column=300.0))
+
+
+def real_tile() -> Tile:
+    return Tile(Device("vteam"), state=cells(4, 3) / cells(4, 3).max())
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +103,17 @@ def test_unknown_engines_are_refused_before_anything_runs(report: LadderReport):
         compare(tile(), inputs(1, 4), engines="ideal", reference="newton")
     with pytest.raises(SpecError, match="engine 'ngspice' is not in this report: it has ideal, linear"):
         report["ngspice"]
+
+
+def test_compilation_is_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COSIM_CACHE", str(tmp_path))
+    cold, warm = (compare(real_tile(), [0.1] * 4, engines=("ideal",)) for _ in range(2))
+    assert cold["ngspice"].setup_milliseconds > warm["ngspice"].setup_milliseconds == 0
+    assert cold["ngspice"].milliseconds > 0
+
+
+def test_missing_tools_are_told_before_anything_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(Engine, "solve", lambda *_, **__: pytest.fail("solved before looking for tools"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolNotFound, match="ngspice is not installed: "):
+        compare(tile(), inputs(1, 4), engines=("newton", "ngspice"), reference="linear")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -386,14 +385,12 @@ class Device:
     def osdi(self, per_cell: Collection[str] = (), *, module: str | None = None) -> Path:
         """The model as an OSDI library for ngspice, compiled at the first call.
 
-        per_cell: further parameters that the netlist sets on each instance. module: another name in the
-        library, where it meets others.
+        per_cell: further parameters set on each instance. module: its name in the library, if another.
         """
         instance = {p.name for p in self.ir.parameters if p.instance} | set(per_cell)
         if self.state_parameter is not None:
             instance.add(self.state_parameter)
-        ir = self.ir if module is None else dataclasses.replace(self.ir, name=module)
-        return build(print_c(ir, instance), ir.name)
+        return build(print_c(self.ir.named(module or self.name), instance), module or self.name)
 
     def torch_model(self, *, static: bool, extra: Mapping[str, Scalar] = MappingProxyType({})) -> TorchModel:
         """The model as a torch function; the n terminal is at 0 V. ``extra``: fixed parameters."""

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from cosim.errors import ModelError, ParseError
@@ -293,6 +293,10 @@ class DeviceIR:
                 return parameter
         known = ", ".join(self.parameter_names)
         raise ModelError(f"model {self.name} has no parameter {name!r}; it has: {known}")
+
+    def named(self, name: str) -> DeviceIR:
+        """The same module under another name."""
+        return replace(self, name=name)
 
     @property
     def digest(self) -> str:
