@@ -74,6 +74,9 @@ MILLIOHM = 1e-3
 GRADIENT_DIFFERENCE = 1e-6
 # relative: held waveforms, whose steps leave 1e-4 of the range by an estimate that is far too careful
 HELD = 1e-5
+# relative, of the largest current or the last conductance: a staircase in ngspice, whose samples begin with
+# a ramp of 1/10000, against held samples of the torch engine
+NGSPICE_HELD = 2e-3
 # of the state range: a state that slides along a threshold; its place is resolved to 8^-7 of the way
 SLIDING_LIMIT = 2e-6
 # relative, of the largest value: MemTorch's steps repeated in float64 over a hundred samples or more

@@ -6,9 +6,13 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+import torch
+
+from cosim.checks import as_number
 from cosim.errors import SpecError
 
-__all__ = ["also_called", "converter_method"]
+__all__ = ["also_called", "check_window", "converter_method"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,3 +49,11 @@ def converter_method(quant_method: Any) -> Any:
     ('minmax', 'log', None)
     """
     return "minmax" if quant_method == "min-max" else quant_method
+
+
+def check_window(x: Any, **above_zero: Any) -> None:
+    """SpecError where a window function has no number or array x, or a parameter that is not above 0."""
+    if not isinstance(x, np.ndarray | torch.Tensor):
+        as_number(x, "x")
+    for name, value in above_zero.items():
+        as_number(value, name, above=0)

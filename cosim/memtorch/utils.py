@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
+from cosim.arrays import as_tensor
+from cosim.checks import as_flag, as_integer, as_number, as_path, as_shape
 from cosim.errors import ParseError, SpecError
 
 __all__ = ["LoadCIFAR10", "LoadMNIST", "clip", "convert_range", "pad_tensor"]
@@ -40,6 +42,15 @@ def convert_range(old_value: float, old_min: float, old_max: float, new_min: flo
     >>> convert_range(0.5, 0, 1, -1, 1)
     0.0
     """
+    given = {
+        "old_value": old_value,
+        "old_min": old_min,
+        "old_max": old_max,
+        "new_min": new_min,
+        "new_max": new_max,
+    }
+    for name, number in given.items():
+        as_number(number, name)
     if old_min == old_max:
         raise SpecError(f"the old range is {old_min} to {old_max}: it must have a width")
     return (old_value - old_min) / (old_max - old_min) * (new_max - new_min) + new_min
@@ -51,6 +62,8 @@ def clip(value: float, lower: float, upper: float) -> float:
     >>> clip(3, 0, 1)
     1
     """
+    for name, number in (("value", value), ("lower", lower), ("upper", upper)):
+        as_number(number, name, infinite=True)
     if lower > upper:
         raise SpecError(f"lower is {lower}, upper is {upper}: lower must not be above upper")
     return lower if value < lower else min(value, upper)
@@ -62,9 +75,11 @@ def pad_tensor(tensor: torch.Tensor, tile_shape: Sequence[int]) -> torch.Tensor:
     >>> pad_tensor(torch.ones(3, 5), (2, 4)).shape
     torch.Size([4, 8])
     """
-    if tensor.ndim != 2 or len(tile_shape) != 2:
-        raise SpecError(f"a tensor of shape {tuple(tensor.shape)} and tiles {tuple(tile_shape)}: two axes")
-    spare = [-n % m for n, m in zip(tensor.shape, tile_shape, strict=True)]
+    sizes = as_shape(tile_shape, "tile_shape", ("rows", "columns"))
+    tensor = tensor if isinstance(tensor, torch.Tensor) else as_tensor(tensor, "tensor")
+    if tensor.ndim != 2:
+        raise SpecError(f"a tensor of shape {tuple(tensor.shape)} cannot be padded: it must have two axes")
+    spare = [-n % m for n, m in zip(tensor.shape, sizes, strict=True)]
     return torch.nn.functional.pad(tensor, (0, spare[1], 0, spare[0]))
 
 
@@ -106,7 +121,7 @@ def LoadCIFAR10(
 
 
 def _files(name: str, folder: str | Path, names: Sequence[str], source: str) -> list[Path]:
-    root = Path(folder)
+    root = as_path(folder, "data_dir")
     found = []
     for file in names:
         choices = sorted(p for end in ("", ".gz", ".bin") for p in root.rglob(file + end) if p.is_file())
@@ -172,7 +187,9 @@ def _scaled(images: np.ndarray, means: list[float], spreads: list[float]) -> tor
 def _loaders(
     train: TensorDataset, test: TensorDataset, batch_size: int, validation: bool, workers: int
 ) -> Loaders:
-    held_out = None
+    batch_size = as_integer(batch_size, "batch_size", at_least=1)
+    workers = as_integer(workers, "num_workers", at_least=0)
+    validation, held_out = as_flag(validation, "validation"), None
     if validation:
         count = len(train) // 5
         kept, other = random_split(train, [len(train) - count, count])

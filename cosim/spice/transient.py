@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from cosim.devices.dynamics import Trace, register_engine, state_from, tracked_node
+from cosim.devices.held import Held
 from cosim.errors import CosimError, SpecError, ToolFailed
 from cosim.jobs import JobResult, run_jobs
 from cosim.spice.deck import (
@@ -34,9 +35,11 @@ from cosim.spice.tile import LIBRARY, given_values
 if TYPE_CHECKING:
     from cosim.devices.device import Device
 
-__all__ = ["transient_deck"]
+__all__ = ["simulate_staircase", "transient_deck"]
 
 _SOURCE, _INSTANCE = "Vdrive", "N1"
+_RELTOL, _TIMEOUT = 1e-6, 600.0  # of ngspice's steps; s
+_RAMP = 1e-4  # of a held sample, from the voltage before; ngspice merges corners below 5e-5 of the step
 
 
 def transient_deck(
@@ -67,9 +70,9 @@ def simulate(
     dt: float,
     state: torch.Tensor | None,
     *,
-    reltol: float = 1e-6,
+    reltol: float = _RELTOL,
     max_step: float | None = None,
-    timeout: float = 600.0,
+    timeout: float = _TIMEOUT,
     executor: Executor | None = None,
     program: str = "ngspice",
 ) -> Trace:
@@ -111,6 +114,30 @@ def simulate(
             "ngspice_version": ngspice.version,
         },
     )
+
+
+def simulate_staircase(device: Device, voltage: np.ndarray, dt: float, state: float) -> Held:
+    """``simulate_held`` in ngspice: each of ``voltage`` (T,) V for ``dt`` s, after a ramp of dt/10000.
+
+    The current of a sample is that after its ramp. Raises as ``simulate`` does.
+    """
+    starts = dt * np.arange(len(voltage))
+    corners = np.stack([starts + _RAMP * dt, starts + dt], 1)
+    seconds = np.concatenate([[0.0], corners.reshape(-1)])
+    wave = _waveform(seconds, np.concatenate([voltage[:1], np.repeat(voltage, 2)]))
+    start = torch.tensor(state, dtype=torch.float64)
+    own = _instances(device, start, start.shape)[0]
+    deck = transient_deck(device, wave, own, reltol=_RELTOL, max_step=dt)
+    libraries = {LIBRARY: device.osdi(per_cell=tuple(own)).read_bytes()}
+    job = make_job(deck, libraries, program=find_ngspice("ngspice"), timeout=_TIMEOUT)
+    plot = _plot(next(iter(run_jobs([job], None))), device, seconds[-1], dt)
+
+    def at(times: np.ndarray, name: str) -> torch.Tensor:
+        return torch.from_numpy(np.interp(times, plot["time"], plot[name]))
+
+    ends = np.concatenate([[0.0], starts + dt])
+    current, inner = at(corners[:, 0], _saved(device)[0]), at(ends, _saved(device)[-1])
+    return Held(current=-current, state=state_from(device, inner, inner, start))
 
 
 def _waveform(seconds: np.ndarray, volts: np.ndarray) -> Waveform:

@@ -26,7 +26,7 @@ from cosim.memtorch.bh.StochasticParameter import StochasticParameter, unpack_pa
 from cosim.memtorch.map.Module import naive_tune
 from cosim.memtorch.map.Parameter import naive_map
 from cosim.memtorch.mn.Module import patch_model
-from tolerances import HELD, MEMTORCH_FLOAT32, PROGRAMMED, ROUNDING
+from tolerances import HELD, MEMTORCH_FLOAT32, NGSPICE_HELD, PROGRAMMED, ROUNDING
 
 NAMES = ["LinearIonDrift", "VTEAM", "Data_Driven", "Data_Driven2021", "Stanford_PKU"]
 ENDS = {"r_on": 100, "r_off": 1600}
@@ -82,6 +82,36 @@ def test_the_bipolar_plot_has_a_symmetric_logarithmic_axis(name: str, monkeypatc
     axis = plt.gca()
     assert axis.yaxis.get_transform().linthresh < np.abs(axis.lines[0].get_ydata()).max()
     plt.close("all")
+
+
+# amplitude (V) of a half sine and s per sample, so that a device goes some way and does not run into a bound
+SLOW = {
+    "LinearIonDrift": (2.0, 1e-3),
+    "VTEAM": (0.5, 3e-9),
+    "Data_Driven": (1.1, 1e-4),
+    "Data_Driven2021": (1.1, 3e-7),
+    "Stanford_PKU": (1.5, 3e-8),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ngspice_runs_the_waveform_of_a_memristor(name: str):
+    amplitude, step = SLOW[name]
+    volts = amplitude * np.sin(np.linspace(0, np.pi, 21))
+    ours, theirs = (getattr(models, name)(time_series_resolution=step) for _ in range(2))
+    middle = 0.5 * (1 / ours.r_on + 1 / ours.r_off) * 0.8
+    for device in (ours, theirs):
+        device.set_conductance(middle)
+    start = ours.g
+    current = ours.simulate(volts, return_current=True)
+    found = theirs.simulate(volts, return_current=True, engine="ngspice")
+    assert np.abs(found - current).max() < NGSPICE_HELD * np.abs(current).max()
+    assert theirs.g == pytest.approx(ours.g, rel=NGSPICE_HELD)
+    assert abs(ours.g / start - 1) > 0.01
+    with pytest.raises(SpecError, match="engine is 'spectre': choose from torch, ngspice"):
+        ours.simulate(volts, engine="spectre")
+    with pytest.raises(SpecError, match="as_memtorch=True is MemTorch's own arithmetic"):
+        getattr(models, name)(as_memtorch=True).simulate(volts, engine="ngspice")
 
 
 # --- devices of the user ------------------------------------------------------------------------------------
@@ -502,3 +532,64 @@ def test_legacy_layers_and_the_switch():
     assert not torch.allclose(crossed, digital(x))
     with pytest.raises(SpecError, match=r"forward_legacy\('x'\): give a tensor of inputs, or True or False"):
         layer.forward_legacy("x")
+
+
+# --- converters without calibrate ---------------------------------------------------------------------------
+
+
+def test_tuned_digits_with_converters_are_as_good_as_calibrated_ones():
+    """Pixels 0 to 16 through 8-bit converters in MemTorch's way: patch_model, tune_, then inference."""
+    from sklearn.datasets import load_digits
+
+    digits: Any = load_digits()
+    x = torch.tensor(digits["data"], dtype=torch.float32)
+    y = torch.tensor(digits["target"])
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(150):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(network(x[:1200]), y[:1200]).backward()
+        optimiser.step()
+
+    def accuracy(model: nn.Module) -> float:
+        with torch.no_grad():
+            return float((model(x[1200:]).argmax(1) == y[1200:]).float().mean())
+
+    converters = {"ADC_resolution": 8, "quant_method": "linear", "max_input_voltage": 0.3}
+    tuned, calibrated = (
+        patch_model(copy.deepcopy(network), models.VTEAM, ENDS, [nn.Linear], verbose=False, **converters)
+        for _ in range(2)
+    )
+    tuned.tune_()
+    calibrated.calibrate(x[:1200])
+    assert accuracy(network) > 0.9
+    assert accuracy(tuned) > accuracy(network) - 0.02
+    assert abs(accuracy(tuned) - accuracy(calibrated)) < 0.02
+
+
+# --- passive networks in float32 ----------------------------------------------------------------------------
+
+PASSIVE: dict[str, tuple[dict, float]] = {
+    "VTEAM": ({"r_off": 2500}, 1.0),
+    "Data_Driven2021": ({}, 1.8),
+    "Stanford_PKU": ({}, 1.8),
+    "LinearIonDrift": ({}, 2.0),
+}
+
+
+@pytest.mark.parametrize("name", PASSIVE)
+def test_float32_networks_are_programmed_without_transistors(name: str):
+    """From a new device, at its highest conductance; targets lie on the bounds, rounded to float32."""
+    params, volts = PASSIVE[name]
+    levels = {"pos_voltage_level": volts, "neg_voltage_level": -volts, "simulate_neighbours": False}
+    levels |= {"pulse_duration": 1e-2, "rel_tol": 0.05}
+    torch.manual_seed(0)
+    digital = nn.Linear(3, 2)
+    model = getattr(models, name)
+    layer = memtorch.mn.Linear(digital, model, params, naive_map, False, naive_program, levels, verbose=False)
+    exact = memtorch.mn.Linear(digital, model, params, verbose=False)
+    for found, wanted in zip(layer.crossbars, exact.crossbars, strict=True):
+        assert found.conductance_matrix.dtype == torch.float32
+        assert torch.allclose(found.conductance_matrix, wanted.conductance_matrix, rtol=0.06)
+    assert len(layer.crossbars[0].conductance_matrix.unique()) > 2

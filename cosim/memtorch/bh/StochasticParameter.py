@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.distributions import Distribution, Normal
 
-from cosim.checks import as_integer, as_number
+from cosim.checks import as_flag, as_integer, as_number
 from cosim.errors import SpecError
 
 __all__ = [
@@ -118,7 +118,7 @@ def StochasticParameter(
     if not low <= high:
         raise SpecError(f"min is {min} and max is {max}: min must not be above max")
     sampler = Sampler(_distribution(distribution, kwargs), low, high)
-    return sampler if function else sampler()
+    return sampler if as_flag(function, "function") else sampler()
 
 
 def _distribution(kind: type[Distribution], arguments: Mapping[str, Any]) -> Distribution | float:
@@ -184,7 +184,7 @@ def draw_resistances(
     low, high = _draw(r_on, shape), _draw(r_off, shape)
     for _ in range(resample_threshold):
         bad = _overlap(low, high, r_rel_tol, r_abs_tol)
-        if not bool(bad.any()) or not (callable(r_on) or callable(r_off)):
+        if not bool(bad.any()) or not (_drawn(r_on) or _drawn(r_off)):
             break
         low = torch.where(bad, _draw(r_on, shape), low)
         high = torch.where(bad, _draw(r_off, shape), high)
@@ -217,9 +217,9 @@ def draw_resistances(
 def check_order(r_on: Any, r_off: Any) -> None:
     """SpecError for two numbers (ohm) the wrong way round; samplers may overlap."""
     for name, value in (("r_on", r_on), ("r_off", r_off)):
-        if not callable(value):
+        if not _drawn(value):
             as_number(value, f"{name} (ohm)", above=0)
-    if not (callable(r_on) or callable(r_off)) and float(r_on) > float(r_off):
+    if not (_drawn(r_on) or _drawn(r_off)) and float(r_on) > float(r_off):
         raise SpecError(f"r_on is {r_on} ohm and r_off is {r_off} ohm: r_off must be above r_on")
 
 
@@ -233,7 +233,7 @@ def _overlap(
 def _draw(value: Any, shape: tuple[int, ...]) -> torch.Tensor:
     if isinstance(value, Sampler):
         return value.draw(shape)
-    if callable(value):
+    if _drawn(value):
         draw: Callable[[], Any] = value
         drawn = [float(draw()) for _ in range(math.prod(shape))]
         return torch.tensor(drawn, dtype=torch.float64).reshape(shape)
@@ -241,4 +241,9 @@ def _draw(value: Any, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def _value(value: Any) -> Any:
-    return value() if callable(value) and not isinstance(value, type) else value
+    return value() if _drawn(value) else value
+
+
+def _drawn(value: Any) -> bool:
+    """True for what gives a number when called: a ``Sampler``, or a function of the user."""
+    return callable(value) and not isinstance(value, type | torch.nn.Module)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from cosim.checks import as_integer
+from cosim.checks import as_flag, as_integer
 from cosim.errors import SpecError
 
 __all__ = ["naive_tune"]
@@ -33,6 +33,6 @@ def naive_tune(
         raise SpecError(f"{type(module).__name__} has {len(fits)} products, each with its line: use tune()")
     fit = fits[0]
     line = module.transform_output
-    if verbose:
+    if as_flag(verbose, "verbose"):
         print(f"Tuned {type(module).__name__}: {line}, R2 {fit.r2:.6f} on unseen inputs")
     return line

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from cosim.checks import as_integer
+from cosim.checks import as_instance, as_integer
 from cosim.memtorch.bh.memristor.Memristor import Memristor
-from cosim.memtorch.mn.layer import TUNING_VECTORS, MemristiveLayer, Options, checked_digital
+from cosim.memtorch.mn.layer import MOST_VECTORS, TUNING_VECTORS, MemristiveLayer, Options, checked_digital
 from cosim.nn import layers
 from cosim.nn.tuning import Fit
 
@@ -49,8 +49,8 @@ class Linear(layers.Linear, MemristiveLayer, nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """``(..., inputs)`` to ``(..., outputs)``."""
-        return super().forward(input)
+        return super().forward(as_instance(input, "input", torch.Tensor, "a tensor"))
 
     def tune(self, input_shape: int = TUNING_VECTORS) -> Fit:
         """Fit the output to the digital one on ``input_shape`` random vectors."""
-        return self.fit(as_integer(input_shape, "input_shape", at_least=4))[0]
+        return self.fit(as_integer(input_shape, "input_shape", at_least=4, at_most=MOST_VECTORS))[0]

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from cosim.checks import as_flag
 from cosim.errors import SpecError
 from cosim.memtorch.bh.crossbar.Crossbar import Scheme
 from cosim.memtorch.bh.memristor.Memristor import Memristor
@@ -62,7 +63,7 @@ class PatchedModel(ConvertedModel):
 
     def forward_legacy(self, enable_forward_legacy: bool) -> None:
         """Compute with the digital weights, or with crossbars again."""
-        if enable_forward_legacy and not self._legacy:
+        if as_flag(enable_forward_legacy, "enable_forward_legacy") and not self._legacy:
             raise SpecError("the digital weights were given up by disable_legacy()")
         self.digital(enable_forward_legacy)
 

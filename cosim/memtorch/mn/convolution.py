@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cosim.checks import as_integer
+from cosim.checks import as_instance, as_integer
 from cosim.memtorch.bh.memristor.Memristor import Memristor
 from cosim.memtorch.mn.layer import TUNING_VECTORS, MemristiveLayer, Options, checked_digital
 from cosim.nn import layers
@@ -50,7 +50,7 @@ class Convolution(layers.Conv, MemristiveLayer):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """As the digital layer."""
-        return super().forward(input)
+        return super().forward(as_instance(input, "input", torch.Tensor, "a tensor"))
 
     def tune(self, input_batch_size: int = 8, input_shape: int = 32) -> Fit:
         """Fit the output to the digital one on random windows, as many as such an image has, at most 4098."""

@@ -37,6 +37,7 @@ from cosim.wires import Wires
 __all__ = ["Line", "MemristiveLayer", "Options", "Write", "checked_digital", "checked_layer"]
 
 TUNING_VECTORS = 4098  # as MemTorch has for Linear
+MOST_VECTORS = 1 << 20  # of a fit
 
 
 class Write(Effect):
@@ -97,7 +98,7 @@ class Options:
         if callable(self.programming_routine):
             routine_params(self.programming_routine, self.programming_routine_params)
         check_scheme(self.scheme)
-        if self.scaling_routine is not naive_scale or self.scaling_routine_params:
+        if self.scaling_routine is not naive_scale or not _empty(self.scaling_routine_params):
             raise SpecError(
                 "scaling_routine: layers scale inputs themselves, leave naive_scale, without parameters"
             )
@@ -340,6 +341,10 @@ class MemristiveLayer(nn.Module):
 
 for option in fields(Options):
     setattr(MemristiveLayer, option.name, Option(option.name))
+
+
+def _empty(params: Any) -> bool:
+    return params is None or (isinstance(params, Mapping) and not params)
 
 
 def checked_layer(layer: Any) -> MemristiveLayer:

@@ -9,7 +9,7 @@ from torch import nn
 
 from cosim.checks import as_integer
 from cosim.memtorch.bh.memristor.Memristor import Memristor
-from cosim.memtorch.mn.layer import TUNING_VECTORS, MemristiveLayer, Options, checked_digital
+from cosim.memtorch.mn.layer import MOST_VECTORS, TUNING_VECTORS, MemristiveLayer, Options, checked_digital
 from cosim.nn import recurrent
 from cosim.nn.tuning import Fit
 
@@ -44,4 +44,4 @@ class Recurrent(recurrent.Recurrent, MemristiveLayer):
 
     def tune(self, input_shape: int = TUNING_VECTORS) -> list[Fit]:
         """Fit every product to the digital one on ``input_shape`` random vectors."""
-        return self.fit(as_integer(input_shape, "input_shape", at_least=4))
+        return self.fit(as_integer(input_shape, "input_shape", at_least=4, at_most=MOST_VECTORS))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from cosim.arrays import as_tensor, check_finite, check_positive
-from cosim.checks import as_flag, as_number, as_shape
+from cosim.checks import as_callable, as_flag, as_number, as_shape
 from cosim.crossbar import Tile as CircuitTile
 from cosim.devices.device import Device
 from cosim.engines import solve
@@ -228,6 +228,7 @@ def init_crossbar(
     if given.ndim < 2 or 0 in given.shape:
         raise SpecError(f"weights of shape {tuple(given.shape)}: give (outputs, inputs)")
     check_scheme(scheme)
+    as_callable(mapping_routine, "mapping_routine", "a function, such as naive_map")
     flat = given.reshape(given.shape[0], -1)
     model = cell_model(memristor_model, memristor_model_params)
     low, high = (float(end) for end in conductance_range(model.nominal(), model.v_read))
@@ -311,14 +312,14 @@ def _driven(input: Any, crossbar: Any, max_input_voltage: float | None) -> torch
 
 def _check_tiling(crossbar: Crossbar, tiles_map: Any, crossbar_shape: Any) -> None:
     """SpecError where the caller's idea of the tiles is not the crossbar's."""
-    shape = (crossbar.rows, crossbar.columns)
-    if crossbar_shape is not None and tuple(crossbar_shape) != shape:
+    shape, axes = (crossbar.rows, crossbar.columns), ("rows", "columns")
+    if crossbar_shape is not None and as_shape(crossbar_shape, "crossbar_shape", axes) != shape:
         raise SpecError(f"crossbar_shape is {crossbar_shape!r}: this crossbar is {shape[0]}x{shape[1]}")
     if tiles_map is None:
         return
     height, width = crossbar.tile_shape or shape
     wanted = torch.arange(math.ceil(shape[0] / height) * math.ceil(shape[1] / width))
-    given = torch.as_tensor(tiles_map)
+    given = as_tensor(tiles_map, "tiles_map")
     if not torch.equal(given.flatten().cpu().to(wanted), wanted):
         raise SpecError(
             f"tiles_map is {given.tolist()}: this crossbar has tiles 0 to {len(wanted) - 1} in order"

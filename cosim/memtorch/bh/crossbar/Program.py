@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cosim.checks import as_integer, as_number
+from cosim.checks import as_flag, as_integer, as_number
 from cosim.devices.device import Device
 from cosim.devices.held import simulate_held, state_rate, time_to_reach
 from cosim.errors import SpecError
@@ -24,6 +24,7 @@ __all__ = ["gen_programming_signal", "naive_program"]
 
 _FEW = 16  # states that are asked one by one
 _STILL = 1e-6  # of a conductance: less is no movement
+_MOST_PULSES = 1 << 24
 _ROUNDING = 1e-6  # of a bound: float32 targets may lie so far outside
 
 
@@ -50,7 +51,7 @@ def gen_programming_signal(
         if seconds < 0 or abs(count * dt - seconds) > 1e-9 * max(seconds, dt):
             raise SpecError(f"{name} is {seconds} s: it must be a multiple of time_series_resolution, {dt} s")
         counts.append(count)
-    pulses = as_integer(number_of_pulses, "number_of_pulses", at_least=0)
+    pulses = as_integer(number_of_pulses, "number_of_pulses", at_least=0, at_most=_MOST_PULSES)
     volts = np.tile(np.repeat([as_number(voltage_level, "voltage_level"), 0.0], counts), pulses)
     return dt * np.arange(len(volts)), volts
 
@@ -90,7 +91,7 @@ def naive_program(
     _check_positive(rel_tol=rel_tol, pulse_duration=pulse_duration, timeout=timeout)
     _check_positive(timeout_adjustment=timeout_adjustment, force_adjustment_rel_tol=force_adjustment_rel_tol)
     pulse = _Pulse(crossbar, tuple(point), cell, pulse_duration, refactory_period)
-    left = as_integer(failure_iteration_threshold, "failure_iteration_threshold", at_least=1)
+    left = as_integer(failure_iteration_threshold, "failure_iteration_threshold", at_least=1, at_most=10**9)
     end, step = time.monotonic() + timeout, timeout_adjustment
     while left > 0 and time.monotonic() < end:
         g = cell.g
@@ -101,7 +102,7 @@ def naive_program(
         width = pulse.width(volts, conductance, left)
         if pulse.apply(volts, width):
             left -= math.ceil(width / pulse_duration)
-            if simulate_neighbours:
+            if as_flag(simulate_neighbours, "simulate_neighbours"):
                 pulse.disturb(0.5 * volts, width)
         else:
             _free(cell, direction, step, force_adjustment_rel_tol, volts)

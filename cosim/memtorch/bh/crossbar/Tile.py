@@ -72,7 +72,7 @@ def gen_tiles(
     tensor = tensor if isinstance(tensor, torch.Tensor) else as_tensor(tensor, "tensor")
     if tensor.ndim != 2 or 0 in tensor.shape:
         raise SpecError(f"a tensor of shape {tuple(tensor.shape)} cannot be cut: it must have two axes")
-    if input:
+    if as_flag(input, "input"):
         count = math.ceil(tensor.shape[1] / height)
         whole = pad(tensor, (0, count * height - tensor.shape[1]))
         return whole.unflatten(1, (count, height)).transpose(0, 1).contiguous(), torch.arange(count)
@@ -162,8 +162,9 @@ def checked_tile_shape(tile_shape: Any) -> tuple[int, int]:
 def _check_tiles(a: _Cut, b: _Cut) -> None:
     """SpecError where two matrices in tiles cannot be multiplied: (tiles, map, shape) of each."""
     for name, (tiles, places, shape), axes in (("a", a, 1), ("b", b, 2)):
+        as_shape(shape, f"mat_{name}_shape", ("rows", "columns"))
         kinds = isinstance(tiles, torch.Tensor) and isinstance(places, torch.Tensor)
-        if not kinds or tiles.ndim != 3 or places.ndim != axes or len(shape) != 2:
+        if not kinds or tiles.ndim != 3 or places.ndim != axes or places.is_complex():
             raise SpecError(f"mat_{name}: give the tiles, the map and the shape that gen_tiles was given")
         used = places.flatten().tolist()
         if any(n != int(n) or not 0 <= n < len(tiles) for n in used):

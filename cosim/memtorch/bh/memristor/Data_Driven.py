@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import torch
+
+from cosim.checks import as_number, shown
 from cosim.errors import SpecError
 from cosim.memtorch.bh.memristor import as_memtorch as stepped
 from cosim.memtorch.bh.memristor.compiled import CompiledMemristor, Physics
@@ -28,6 +32,7 @@ class Data_Driven(CompiledMemristor):
     model = "data_driven"
     loop = (1e-3, 1.5, 10e3)
     bipolar = (1.5, 10e3)
+    coefficients = ("r_p", "r_n")
 
     def __init__(
         self,
@@ -68,7 +73,7 @@ class Data_Driven(CompiledMemristor):
 
     def resistance(self, voltage: float) -> float:
         """V/I (ohm) at ``voltage`` (V, not 0)."""
-        if voltage == 0:
+        if as_number(voltage, "voltage") == 0:
             raise SpecError("voltage is 0 V: V/I is not defined there")
         return voltage / self.current(voltage)
 
@@ -77,7 +82,9 @@ def coefficients(*, r_p: Sequence[float], r_n: Sequence[float], most: int) -> di
     """Coefficients of the two limits as parameters of the model; SpecError for too many."""
     found = {}
     for name, values in (("r_p", r_p), ("r_n", r_n)):
+        if not isinstance(values, Sequence | np.ndarray | torch.Tensor) or isinstance(values, str):
+            raise SpecError(f"{name} is {shown(values)}: give a sequence of coefficients")
         if not 1 <= len(values) <= most:
             raise SpecError(f"{name} has {len(values)} coefficients: the model takes 1 to {most}")
-        found |= {f"{name}{n}": float(values[n]) if n < len(values) else 0.0 for n in range(most)}
+        found |= {f"{name}{n}": as_number(values[n], name) if n < len(values) else 0.0 for n in range(most)}
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cosim.checks import as_number
 from cosim.errors import SpecError
 from cosim.memtorch.bh.memristor import as_memtorch as stepped
 from cosim.memtorch.bh.memristor.compiled import CompiledMemristor, Physics
@@ -29,6 +30,7 @@ class Data_Driven2021(CompiledMemristor):
     model = "data_driven_2021"
     loop = (1e-3, 1.5, 10e3)
     bipolar = (1.5, 10e3)
+    coefficients = ("r_p", "r_n")
 
     def __init__(
         self,
@@ -50,7 +52,7 @@ class Data_Driven2021(CompiledMemristor):
         *,
         as_memtorch: bool = False,
     ) -> None:
-        if (k_p, k_n) != (_K_P, _K_N):
+        if (as_number(k_p, "k_p"), as_number(k_n, "k_n")) != (_K_P, _K_N):
             raise SpecError(f"k_p={k_p}, k_n={k_n}: Data_Driven2021 has no such parameters, leave them out")
         super().__init__(unpack_parameters(locals()), as_memtorch)
 

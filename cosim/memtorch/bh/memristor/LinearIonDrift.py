@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cosim.checks import as_number
 from cosim.devices.held import state_rate
 from cosim.memtorch.bh.memristor import as_memtorch as stepped
 from cosim.memtorch.bh.memristor.compiled import CompiledMemristor, Physics
@@ -56,4 +57,4 @@ class LinearIonDrift(CompiledMemristor):
 
     def dxdt(self, current: float) -> float:
         """dx/dt (1/s) while ``current`` (A) flows."""
-        return state_rate(self.device, current / self.g, self.physics.state)
+        return state_rate(self.device, as_number(current, "current") / self.g, self.physics.state)

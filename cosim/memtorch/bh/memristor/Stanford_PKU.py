@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cosim.checks import as_number
 from cosim.devices.held import state_rate
 from cosim.memtorch.bh.memristor import as_memtorch as stepped
 from cosim.memtorch.bh.memristor.compiled import Compiled, CompiledMemristor, Physics
@@ -101,20 +102,28 @@ class Stanford_PKU(CompiledMemristor):
         return float(a.read_voltage)
 
     def simulate(
-        self, voltage_signal: torch.Tensor | np.ndarray, return_current: bool = False
+        self,
+        voltage_signal: torch.Tensor | np.ndarray,
+        return_current: bool = False,
+        *,
+        engine: str = "torch",
     ) -> torch.Tensor | np.ndarray:
         physics = self.physics
         if isinstance(physics, Compiled) and physics.device.parameters["model_switch"] == 1:
             noise = float(torch.randn(()).clamp(-_NOISE_LIMIT, _NOISE_LIMIT))
             physics.device = physics.device.replace(noise=noise)
-        return super().simulate(voltage_signal, return_current)
+        return super().simulate(voltage_signal, return_current, engine=engine)
 
     def T_current(self, voltage: float, current: float) -> float:
         """Temperature (K) of the filament at ``voltage`` (V) and ``current`` (A)."""
-        return self._start + abs(voltage * current) * self._heating
+        volts, amperes = as_number(voltage, "voltage"), as_number(current, "current")
+        return self._start + abs(volts * amperes) * self._heating
 
     def dg_dt(self, voltage: float, current: float | None = None) -> float:
         """Rate of the gap (m/s) at ``voltage`` (V), heated by ``current`` (A), or by the device's own."""
+        as_number(voltage, "voltage")
+        if current is not None:
+            current = as_number(current, "current")
         physics = self.physics
         if isinstance(physics, stepped.StanfordPKU):
             return physics.rate(voltage, self.current(voltage) if current is None else current)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cosim.checks import as_number
 from cosim.devices.held import state_rate
 from cosim.memtorch.bh.memristor import as_memtorch as stepped
 from cosim.memtorch.bh.memristor.compiled import CompiledMemristor, Physics
@@ -63,4 +64,4 @@ class VTEAM(CompiledMemristor):
 
     def dxdt(self, voltage: float) -> float:
         """Rate of the state w (m/s) at ``voltage`` (V)."""
-        return state_rate(self.device, voltage, self.physics.state) * self._length
+        return state_rate(self.device, as_number(voltage, "voltage"), self.physics.state) * self._length

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from cosim.checks import as_number
+from cosim.checks import as_choice, as_flag, as_number
 from cosim.devices.device import Device
-from cosim.devices.held import simulate_held
+from cosim.devices.held import Held, simulate_held
 from cosim.errors import SpecError
 from cosim.memtorch.bh.memristor.Memristor import (
     Memristor,
@@ -21,10 +22,12 @@ from cosim.memtorch.bh.memristor.Memristor import (
     plot_bipolar_switching_behaviour,
     plot_hysteresis_loop,
 )
+from cosim.spice.transient import simulate_staircase
 
 __all__ = ["Compiled", "CompiledMemristor", "Physics"]
 
 READ_VOLTAGE = 0.1  # V, of the chord conductance
+_ENGINES: dict[str, Callable[..., Held]] = {"torch": simulate_held, "ngspice": simulate_staircase}
 
 
 class Physics(Protocol):
@@ -59,9 +62,11 @@ class Compiled:
     def current(self, voltage: float) -> float:
         return float(self.device.current(voltage, self.state))
 
-    def simulate(self, voltage: np.ndarray, dt: float) -> tuple[np.ndarray, torch.Tensor]:
+    def simulate(
+        self, voltage: np.ndarray, dt: float, engine: str = "torch"
+    ) -> tuple[np.ndarray, torch.Tensor]:
         """Current (A) at the start of each sample, and conductance (S) after it."""
-        held = simulate_held(self.device, voltage, dt, self.state)
+        held = _ENGINES[engine](self.device, voltage, dt, self.state)
         self.state = float(held.state[-1])
         return held.current.numpy(), self.device.conductance(held.state[1:], self.v_read)
 
@@ -77,9 +82,15 @@ class CompiledMemristor(Memristor):
     loop: tuple[float, float, float]  # duration (s), amplitude (V), frequency (Hz) of the hysteresis loop
     bipolar: tuple[float, float]  # amplitude (V), frequency (Hz)
     thresholds: tuple[str, str] | None = None  # arguments with the positive and the negative threshold
+    coefficients: tuple[str, ...] = ()  # arguments that are sequences of numbers
 
     def __init__(self, arguments: Any, as_memtorch: bool) -> None:
         a = arguments
+        for name, value in vars(a).items():
+            if name == "as_memtorch":
+                as_flag(value, name)
+            elif name not in self.coefficients:
+                as_number(value, name)
         self.time_series_resolution = check_time_step(a.time_series_resolution)
         self.r_off, self.r_on = float(a.r_off), float(a.r_on)
         ends = [0.0, 0.0] if self.thresholds is None else [getattr(a, name) for name in self.thresholds]
@@ -129,12 +140,17 @@ class CompiledMemristor(Memristor):
         return self.physics.current(as_number(voltage, "voltage"))
 
     def simulate(
-        self, voltage_signal: torch.Tensor | np.ndarray, return_current: bool = False
+        self,
+        voltage_signal: torch.Tensor | np.ndarray,
+        return_current: bool = False,
+        *,
+        engine: str = "torch",
     ) -> torch.Tensor | np.ndarray:
         """Apply ``voltage_signal`` (V), each sample for ``time_series_resolution`` s; the state moves.
 
         Shape (time,) or (time, 1). Returns the conductance (S) after each sample, a tensor (time,); with
-        ``return_current`` the current (A) at the start of each sample, an array (time,).
+        ``return_current`` the current (A) at the start of each sample, an array (time,). engine: "torch", or
+        "ngspice", which runs the same Verilog-A.
 
         >>> from cosim.memtorch.bh.memristor import VTEAM
         >>> device = VTEAM(r_on=100, r_off=1000, time_series_resolution=1e-7)
@@ -143,8 +159,15 @@ class CompiledMemristor(Memristor):
         True
         """
         volts = checked_signal(voltage_signal).numpy()
-        current, conductance = self.physics.simulate(volts, self.time_series_resolution)
-        return current if return_current else conductance
+        engine = as_choice(engine, "engine", _ENGINES)
+        physics, dt = self.physics, self.time_series_resolution
+        if isinstance(physics, Compiled):
+            current, conductance = physics.simulate(volts, dt, engine)
+        elif engine == "torch":
+            current, conductance = physics.simulate(volts, dt)
+        else:
+            raise SpecError(f"engine={engine!r}: as_memtorch=True is MemTorch's own arithmetic, leave it out")
+        return current if as_flag(return_current, "return_current") else conductance
 
     def plot_hysteresis_loop(
         self,

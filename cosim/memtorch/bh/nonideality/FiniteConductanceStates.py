@@ -17,7 +17,7 @@ def apply_finite_conductance_states(layer: MemristiveLayer, num_conductance_stat
 
     One state is the lowest conductance.
     """
-    states = as_integer(num_conductance_states, "num_conductance_states", at_least=1)
+    states = as_integer(num_conductance_states, "num_conductance_states", at_least=1, at_most=1 << 24)
     checked_layer(layer).add_effects([FiniteStates(states=states) if states > 1 else _Lowest()])
     return layer
 

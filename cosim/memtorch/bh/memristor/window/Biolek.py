@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from cosim.checks import as_number
+from cosim.memtorch.names import check_window
+
 __all__ = ["Biolek"]
 
 
@@ -11,4 +14,6 @@ def Biolek(voltage: float, x: float, p: int) -> float:
     >>> Biolek(1.0, 1.0, 1), Biolek(-1.0, 1.0, 1)
     (0.0, 1.0)
     """
+    check_window(x, p=p)
+    as_number(voltage, "voltage")
     return 1 - (1 - x - (1 if voltage > 0 else 0)) ** (2 * p)

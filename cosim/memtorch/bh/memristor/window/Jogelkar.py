@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cosim.memtorch.names import check_window
+
 __all__ = ["Jogelkar"]
 
 
@@ -11,4 +13,5 @@ def Jogelkar(x: float, p: int, *, as_memtorch: bool = False) -> float:
     >>> Jogelkar(0.0, 1), Jogelkar(0.25, 1)
     (0.0, 0.75)
     """
+    check_window(x, p=p)
     return (1 - (2 * x - 1)) ** (2 * p) if as_memtorch else 1 - (2 * x - 1) ** (2 * p)

@@ -53,7 +53,7 @@ def model_endurance_retention(
     }
     for name, value in given.items():
         if value is not None:
-            as_number(value, name)
+            as_number(value, name, above=0)
     sudden = operation_mode is OperationMode.sudden
     failure = Endurance(
         cycles=x,
