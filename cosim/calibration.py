@@ -24,14 +24,15 @@ __all__ = ["Calibration", "calibrate"]
 
 _FORMAT = "cosim calibration"
 _VERSION = 1
-_PER = ("column", "tile")
+_MOST = 10**7  # vectors: more is a slip
+_PER = ("column", "tile", "layer")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibration:
     """A straight line from the currents of one engine to those of another.
 
-    gain, offset (A): ``(*tiles, columns)``, with per="tile" ``(*tiles, 1)``.
+    gain, offset (A): ``(*tiles, columns)``, with per="tile" ``(*tiles, 1)``, with "layer" all axes 1.
     r2: coefficient of determination on the held-out vectors, over all their currents.
     rmse_before, rmse_after: A, on the held-out vectors, without and with the calibration.
     """
@@ -151,10 +152,10 @@ def calibrate(
     """Fit ``reference = gain * fast + offset`` by least squares over input vectors.
 
     samples: vectors drawn, voltages uniform in 0..v_max V (numpy's default generator, ``seed``).
-    v_max: the read voltage of the tile unless given. inputs: ``(batch, rows)`` V to draw the vectors
-    from instead, without repetition: a line fits best what it was fitted to. per: a line for each
-    "column", or for each "tile". test_fraction: share of the vectors held out, which r2 and the
-    errors are about.
+    v_max: the read voltage of the tile unless given. inputs: ``(batch, rows)`` V, or with the axes of
+    the tiles in front, to draw the vectors from instead, without repetition: a line fits best what it
+    was fitted to. per: a line for each "column", for each "tile", or one for all tiles of a "layer".
+    test_fraction: share of the vectors held out, which r2 and the errors are about.
 
     A column whose fast currents do not vary keeps gain 1 and gets the mean difference as offset.
     Raises SpecError for a value out of range, SolveError if an engine fails for any vector.
@@ -167,7 +168,7 @@ def calibrate(
     ['0.9891', '0.9881']
     """
     as_instance(tile, "tile", Tile, "cosim.Tile(device, ...)")
-    samples, seed = as_integer(samples, "samples", at_least=1), as_seed(seed)
+    samples, seed = as_integer(samples, "samples", at_least=1, at_most=_MOST), as_seed(seed)
     held_out, per = _held_out(samples, test_fraction), as_choice(per, "per", _PER)
     engines = [find_engine(name) for name in (fast, reference)]
     check_tools((fast, reference))
@@ -206,12 +207,12 @@ def _voltages(tile: Tile, samples: int, seed: int, v_max: float | None, inputs: 
     if v_max is not None:
         raise SpecError("give v_max= for random vectors or inputs= for your own, not both")
     pool = tile.check_voltages(inputs)
-    if pool.ndim != 2 or len(pool) < samples:
+    if pool.shape[-2] < samples:
         raise SpecError(
             f"inputs of shape {tuple(pool.shape)} cannot give {samples} vectors: give (batch, rows) with "
             f"at least {samples}, or lower samples="
         )
-    return pool[torch.as_tensor(generator.choice(len(pool), samples, replace=False))]
+    return pool[..., torch.as_tensor(generator.choice(pool.shape[-2], samples, replace=False)), :]
 
 
 def _held_out(samples: int, test_fraction: float) -> int:
@@ -223,8 +224,9 @@ def _held_out(samples: int, test_fraction: float) -> int:
 
 
 def _fit(cheap: np.ndarray, exact: np.ndarray, per: str) -> tuple[np.ndarray, np.ndarray]:
-    """Gain and offset, ``(*tiles, columns)`` or ``(*tiles, 1)``, of arrays (*tiles, batch, columns)."""
-    groups = cheap.shape[:-2] + ((cheap.shape[-1],) if per == "column" else (1,))
+    """Gain and offset, ``(*tiles, columns)``, ``(*tiles, 1)`` or 1, of arrays (*tiles, batch, columns)."""
+    tiles = cheap.shape[:-2] if per != "layer" else (1,) * (cheap.ndim - 2)
+    groups = (*tiles, cheap.shape[-1] if per == "column" else 1)
     if per == "column":
         cheap, exact = (np.swapaxes(part, -1, -2) for part in (cheap, exact))
     count = math.prod(groups)

@@ -24,6 +24,7 @@ __all__ = [
     "as_instance",
     "as_integer",
     "as_interval",
+    "as_items",
     "as_number",
     "as_path",
     "as_seed",
@@ -174,6 +175,20 @@ def as_interval(value: Any, name: str, *, above: float | None = None) -> tuple[f
     except (TypeError, ValueError, RuntimeError):  # not a pair, or SpecError
         pass
     raise _wrong(value, name, f"two finite numbers{_limits(above=above)}, low below high")
+
+
+def as_items(value: Any, name: str, remedy: str) -> tuple[Any, ...]:
+    """What a list, a tuple or another iterable holds; a text is none. ``remedy`` says what to give.
+
+    >>> as_items([1, 2], "layers", "types of layers")
+    (1, 2)
+    """
+    try:
+        if not isinstance(value, str | bytes):
+            return tuple(value)
+    except (TypeError, RuntimeError):  # also of what only looks iterable, as an array without axes
+        pass
+    raise SpecError(f"{name} is {shown(value)}: give {remedy}")
 
 
 def as_instance(value: Any, name: str, kind: type[T], remedy: str) -> T:

@@ -145,7 +145,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path):
         ({"gain": [[1.0], [1.0, 2.0]]}, "gain and offset are not arrays of numbers"),
         ({"gain": [1.0]}, "gain and offset must be finite and of one shape"),
         ({"offset": [float("nan")] * 3}, "gain and offset must be finite and of one shape"),
-        ({"per": "row"}, "per is 'row': expected one of column, tile"),
+        ({"per": "row"}, "per is 'row': expected one of column, tile, layer"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, change: Any, message: str):
@@ -161,7 +161,7 @@ def test_bad_files_are_refused(tmp_path: Path, change: Any, message: str):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"per": "row"}, "per is 'row': choose from column, tile"),
+        ({"per": "row"}, "per is 'row': choose from column, tile, layer"),
         ({"samples": 2}, "samples is 2: a line needs 2 vectors to fit and 1 held out"),
         ({"test_fraction": 1.0}, "test_fraction is 1.0: it must be a finite number, above 0 and below 1"),
         ({"v_max": 0.0}, "v_max is 0.0: it must be a finite number, not 0"),

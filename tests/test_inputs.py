@@ -132,14 +132,14 @@ def converted() -> Any:
         ),
         (
             lambda: cosim.calibrate(tile(), samples=8.0),
-            "samples is 8.0: it must be a whole number of vectors",
+            "samples is 8.0: it must be a whole number, at least 1",
         ),
         (
             lambda: cosim.convert(nn.Linear(4, 3), device=DEVICE, tile_shape=16),
-            "tile_shape is 16: two integers",
+            r"tile_shape is 16: it must be \(rows, columns\), whole numbers of 1 or more",
         ),
-        (lambda: converted().calibrate(NAN), r"inputs\[0, 0, 0\] is nan: every entry must be finite"),
-        (lambda: converted().tune(NAN), r"inputs\[0, 0, 0\] is nan: every entry must be finite"),
+        (lambda: converted().calibrate(NAN), r"inputs\[0, 0\] is nan: every entry must be finite"),
+        (lambda: converted().tune(NAN), r"inputs\[0, 0\] is nan: every entry must be finite"),
     ],
 )
 def test_mistakes_are_named(call: Any, message: str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -10,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import is_parametrized
 
-from cosim.checks import as_seed
-from cosim.errors import SpecError
+from cosim.checks import as_instance, as_items, as_seed, shown
+from cosim.errors import CosimWarning, SpecError
 from cosim.nn.converters import ADC, DAC
 from cosim.nn.effects import Effect
 from cosim.nn.hardware import Hardware
 from cosim.nn.mapping import DoubleColumn, Scheme
 from cosim.nn.matmul import CrossbarMatmul
 from cosim.nn.model import ConversionReport, ConvertedModel, LayerReport
-from cosim.nn.registry import Converter, converters
+from cosim.nn.registry import Converter, converters, converters_of_all, find_converter
 from cosim.wires import Wires
 
 if TYPE_CHECKING:
@@ -27,12 +29,17 @@ if TYPE_CHECKING:
 
 __all__ = ["convert"]
 
+DEFAULT_LAYERS = (nn.Linear, nn.Conv2d)
+# their weights have two axes, but nothing is multiplied by them as by a matrix
+_NO_PRODUCT = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)
+_NAMED = 8  # layers that one message names
+
 
 def convert(
     model: nn.Module,
     *,
     device: Device,
-    layers: Iterable[type[nn.Module]] = (nn.Linear, nn.Conv2d),
+    layers: Iterable[type[nn.Module]] = DEFAULT_LAYERS,
     tile_shape: tuple[int, int] = (128, 128),
     wires: Wires | None = None,
     engine: str = "linear",
@@ -50,20 +57,21 @@ def convert(
     """A copy of ``model`` in which layers compute on crossbars; ``model`` is not changed.
 
     device: a ``cosim.Device``; parameters that are distributions are drawn for every cell.
-    layers: exact types to convert (see ``cosim.nn.registry.register`` for your own).
+    layers: types to convert, with subclasses that keep their methods (``cosim.nn.registry.register``
+    for your own). A weight matrix that nothing asks to leave digital but is, is named in a CosimWarning.
     tile_shape: rows and columns of a tile; edge tiles are filled up with cells at the lowest
     conductance on undriven rows. wires: ohm per segment; None for ideal wires.
     engine: "ideal", "linear", "newton" or "ngspice". scheme: ``cosim.nn.mapping``, DoubleColumn
     unless given. dac, adc: converters; None for ideal ones. effects: ``cosim.nn.effects``, applied in
     order, all random numbers from ``seed``. v_read: V at which a cell has its conductance.
-    include, exclude: patterns of layer names, such as "features.*". memory: bytes that patches and
-    partial currents of one forward may take. trainable: keep weights and biases as parameters, which
-    gradients reach through mapping, wires and quantisers; in training what is random about the cells
-    is drawn anew at every call, in eval mode it is that of one chip (``seed``).
+    include, exclude: patterns of names of layers (or, to exclude, parameters), such as "features.*".
+    memory: bytes that patches and partial currents of one forward may take. trainable: weights and
+    biases stay parameters, which gradients reach through mapping, wires and quantisers; training draws
+    what is random about the cells anew at every call, eval mode has one chip (``seed``).
 
-    An ADC without a fixed range is calibrated to random inputs within full scale (1 unless given);
-    ``calibrate(inputs)`` of the result does it for real ones. Raises SpecError for a type without a
-    crossbar layer, a pattern that fits no layer, or a value out of range.
+    Ranges of converters that are not fixed follow from ``calibrate(inputs)`` of the result, or else from
+    its first call. Raises SpecError where there is nothing to convert, for a type without a crossbar
+    layer, a pattern that fits no layer, or a value out of range.
 
     >>> import cosim
     >>> network = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
@@ -85,7 +93,7 @@ def convert(
         memory=memory,
         trainable=trainable,
     )
-    return _put_on(hardware, model, _Choice(model, converters(layers), include, exclude), seed)
+    return _put_on(hardware, model, _Choice(model, layers, include, exclude), seed)
 
 
 def _put_on(hardware: Hardware, model: nn.Module, choice: _Choice, seed: int) -> ConvertedModel:
@@ -96,6 +104,7 @@ def _put_on(hardware: Hardware, model: nn.Module, choice: _Choice, seed: int) ->
     with torch.no_grad():
         generator = torch.Generator().manual_seed(as_seed(seed))
         converted = _converted(copy.deepcopy(model), "", choice, hardware, generator, reports, {})
+    _tell_passed_over(model, choice, reports)
     _leave_fast_paths(converted)
     report = ConversionReport(
         layers=tuple(reports), tile_shape=hardware.tile_shape, trainable=hardware.trainable
@@ -109,22 +118,28 @@ class _Choice:
     def __init__(
         self,
         model: nn.Module,
-        known: dict[type[nn.Module], Converter],
+        layers: Iterable[type[nn.Module]],
         include: str | Sequence[str] | None,
         exclude: str | Sequence[str],
     ) -> None:
-        self.known = known
+        as_instance(model, "model", nn.Module, "a torch.nn.Module")
+        self.known = converters(layers)
+        self.types_given = layers is not DEFAULT_LAYERS
         self.include = None if include is None else _patterns("include", include, model)
         self.exclude = _patterns("exclude", exclude, model)
 
     def reason(self, name: str, module: nn.Module) -> str:
         """Why ``module`` stays digital; "" if it is to be converted."""
-        if type(module) not in self.known:
-            return f"{type(module).__name__} is not among layers="
+        if self.converter(module) is None:
+            return self._no_converter(module)
         if self.include is not None and not any(fnmatchcase(name, p) for p in self.include):
             return "not in include="
         if any(fnmatchcase(name, p) for p in self.exclude):
             return "in exclude="
+        if is_parametrized(module):
+            return (
+                "weights are parametrized: end that with torch.nn.utils.parametrize.remove_parametrizations"
+            )
         if module._forward_hooks or module._forward_pre_hooks:
             return "has forward hooks, which a crossbar layer would lose"
         if "forward" in vars(module):
@@ -133,11 +148,36 @@ class _Choice:
             return "weights are not floating point numbers in memory"
         return ""
 
+    def converter(self, module: nn.Module) -> Converter | None:
+        kind = type(module)
+        if is_parametrized(module):  # torch puts a subclass of its own in front
+            kind = kind.__mro__[1]
+        return find_converter(kind, self.known)
+
+    def _no_converter(self, module: nn.Module) -> str:
+        name = type(module).__name__
+        for kind in self.known:
+            if isinstance(module, kind):
+                return f"{name} is a {kind.__name__} with methods of its own: register a converter for it"
+        return f"{name} is not among layers="
+
+    def asked_for(self, name: str, module: nn.Module) -> bool:
+        """True where the caller's own options leave ``module`` digital."""
+        if any(fnmatchcase(name, p) for p in self.exclude):
+            return True
+        if self.include is not None and not any(fnmatchcase(name, p) for p in self.include):
+            return True
+        return self.types_given and find_converter(type(module), converters_of_all()) is not None
+
 
 def _patterns(option: str, given: str | Sequence[str], model: nn.Module) -> tuple[str, ...]:
-    patterns = (given,) if isinstance(given, str) else tuple(given)
+    remedy = "names of layers, such as 'features.*'"
+    patterns = (given,) if isinstance(given, str) else as_items(given, option, remedy)
     names = [name for name, _ in model.named_modules()]
+    names += [name for name, _ in model.named_parameters()] if option == "exclude" else []
     for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise SpecError(f"{option} is {shown(given)}: give {remedy}")
         if not any(fnmatchcase(name, pattern) for name in names):
             raise SpecError(
                 f"{option}: no layer is called {pattern!r}; the first are {', '.join(names[1:6])}"
@@ -160,7 +200,9 @@ def _converted(
     reason = choice.reason(name, module)
     own = sum(p.numel() for p in module.parameters(recurse=False))
     if not reason:
-        layer = choice.known[type(module)](module, hardware, generator=generator)
+        converter = choice.converter(module)
+        assert converter is not None
+        layer = converter(module, hardware, generator=generator)
         layer.train(module.training)
         if hardware.trainable:  # a frozen layer stays frozen
             layer.requires_grad_(_learns(module))
@@ -182,6 +224,39 @@ def _converted(
         if replacement is not child:
             setattr(module, child_name, replacement)
     return module
+
+
+def _tell_passed_over(model: nn.Module, choice: _Choice, reports: Sequence[LayerReport]) -> None:
+    """SpecError where nothing is on crossbars; a warning of matrices that nobody meant to leave out."""
+    skipped = [f"{report.name or 'the model'}: {report.reason}" for report in reports if report.reason]
+    if not any(report.converted for report in reports):
+        why = _listed(skipped) if skipped else "no module of it has a parameter"
+        raise SpecError(
+            f"nothing of the model is on crossbars ({why}): products have to be layers of the types in "
+            "layers=, not calls of torch.nn.functional"
+        )
+    left = []
+    for name, module in model.named_modules():
+        if (
+            isinstance(module, _NO_PRODUCT)
+            or not choice.reason(name, module)
+            or choice.asked_for(name, module)
+        ):
+            continue
+        for own, parameter in module.named_parameters(prefix=name, recurse=False):
+            if parameter.ndim >= 2 and not any(fnmatchcase(own, p) for p in choice.exclude):
+                left.append(f"{own} ({choice.reason(name, module)})")
+    if left:
+        warnings.warn(
+            f"these weights stay digital: {_listed(left)}; convert them, or name them in exclude=",
+            CosimWarning,
+            stacklevel=4,
+        )
+
+
+def _listed(items: Sequence[str]) -> str:
+    more = f", and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
+    return "; ".join(items[:_NAMED]) + more
 
 
 def _learns(module: nn.Module) -> bool:

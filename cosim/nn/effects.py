@@ -23,14 +23,18 @@ import abc
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import torch
 from torch.distributions import Distribution
 
+from cosim.checks import as_choice, as_instance, as_integer, as_number, shown
 from cosim.errors import SpecError
 from cosim.nn.cells import STUCK_HIGH, STUCK_LOW, Cells, choose
 from cosim.nn.rounding import straight_through
+
+_LARGEST_NOISE = 100.0  # of what fluctuates: beyond it there is no signal, and soon no number
+_LARGEST_EXPONENT = 300.0  # exp of it, times what a resistance may be, is a float
 
 __all__ = [
     "CycleVariability",
@@ -94,10 +98,8 @@ class StuckLines(Effect):
 
     def __post_init__(self) -> None:
         for name in ("rows", "columns"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SpecError(f"StuckLines.{name} is {getattr(self, name)}: a share lies between 0 and 1")
-        if self.at not in ("hrs", "lrs"):
-            raise SpecError(f"StuckLines.at is {self.at!r}: choose from hrs, lrs")
+            _check_number(self, name, at_least=0, at_most=1)
+        as_choice(self.at, "StuckLines.at", ("hrs", "lrs"))
 
     def apply(self, cells: Cells, generator: torch.Generator) -> Cells:
         groups, rows, columns = cells.shape
@@ -121,8 +123,7 @@ class FiniteStates(Effect):
     states: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.states, int) or isinstance(self.states, bool) or self.states < 2:
-            raise SpecError(f"FiniteStates.states is {self.states!r}: it must be an integer of 2 or more")
+        _set(self, "states", as_integer(self.states, "FiniteStates.states", at_least=2, at_most=2**24))
 
     def apply(self, cells: Cells, generator: torch.Generator) -> Cells:
         step = (cells.high - cells.low) / (self.states - 1)
@@ -142,11 +143,11 @@ class DeviceVariability(Effect):
     parameters: Mapping[str, Distribution]
 
     def __post_init__(self) -> None:
-        if not self.parameters:
+        if not isinstance(self.parameters, Mapping) or not self.parameters:
             raise SpecError("DeviceVariability needs at least one parameter with a distribution")
         for name, value in self.parameters.items():
             if not isinstance(value, Distribution):
-                raise SpecError(f"DeviceVariability: {name} is {value!r}, not a torch distribution")
+                raise SpecError(f"DeviceVariability: {name} is {shown(value)}, not a torch distribution")
 
     def apply(self, cells: Cells, generator: torch.Generator) -> Cells:
         device = cells.device.replace(**self.parameters).sample(cells.shape, generator=generator)
@@ -170,6 +171,12 @@ class CycleVariability(Effect):
 
     r_on: Distribution
     r_off: Distribution
+
+    def __post_init__(self) -> None:
+        for name in ("r_on", "r_off"):
+            as_instance(
+                getattr(self, name), f"CycleVariability.{name}", Distribution, "a torch distribution of ohm"
+            )
 
     def apply(self, cells: Cells, generator: torch.Generator) -> Cells:
         r_on, r_off = (_draw(d, cells.shape, generator) for d in (self.r_on, self.r_off))
@@ -200,9 +207,8 @@ class ProgrammingNoise(Effect):
     of: str = "target"
 
     def __post_init__(self) -> None:
-        _check_number(self, "sigma", least=0.0)
-        if self.of not in ("target", "range"):
-            raise SpecError(f"ProgrammingNoise.of is {self.of!r}: choose from target, range")
+        _check_number(self, "sigma", at_least=0, at_most=_LARGEST_NOISE)
+        as_choice(self.of, "ProgrammingNoise.of", ("target", "range"))
 
     def apply(self, cells: Cells, generator: torch.Generator) -> Cells:
         target = cells.actual
@@ -222,7 +228,7 @@ class ReadNoise(Effect):
     sigma: float
 
     def __post_init__(self) -> None:
-        _check_number(self, "sigma", least=0.0)
+        _check_number(self, "sigma", at_least=0, at_most=_LARGEST_NOISE)
 
     def apply(self, cells: Cells, generator: torch.Generator) -> Cells:
         return replace(cells, read_noise=math.hypot(cells.read_noise, self.sigma))
@@ -251,24 +257,49 @@ class Failure(Effect):
 
     def _check(self) -> None:
         name = type(self).__name__
-        if self.mode not in ("sudden", "gradual"):
-            raise SpecError(f"{name}.mode is {self.mode!r}: choose from sudden, gradual")
+        as_choice(self.mode, f"{name}.mode", ("sudden", "gradual"))
         if self.p_lrs is None and self.p_hrs is None:
             raise SpecError(f"{name} needs p_lrs=, p_hrs=, or both: (p0, p1, p2, p3) of the fit")
         if (self.temperature is None) != (self.temperature_threshold is None):
             raise SpecError(f"{name}: temperature= and temperature_threshold= go together")
+        _check_number(self, "cell_size", above=0)
+        for field in ("temperature", "temperature_threshold", "stable_lrs", "stable_hrs"):
+            if getattr(self, field) is not None:
+                _check_number(self, field, above=0)
         for end in ("lrs", "hrs"):
-            p, stable = getattr(self, f"p_{end}"), getattr(self, f"stable_{end}")
-            if p is not None and (len(p) != 4 or not all(math.isfinite(v) for v in p) or p[0] <= 0):
-                raise SpecError(f"{name}.p_{end} is {p}: four finite numbers, the first above 0")
-            if (self.mode == "sudden" and p is not None) != (stable is not None):
+            if getattr(self, f"p_{end}") is not None:
+                self._check_fit(f"p_{end}")
+            if (self.mode == "sudden" and getattr(self, f"p_{end}") is not None) != (
+                getattr(self, f"stable_{end}") is not None
+            ):
                 raise SpecError(f"{name}: stable_{end}= goes with p_{end}= and mode='sudden'")
-            if stable is not None and not (math.isfinite(stable) and stable > 0):
-                raise SpecError(f"{name}.stable_{end} is {stable} ohm: it must be finite and above 0")
+
+    def _check_fit(self, field: str) -> None:
+        """SpecError unless the four numbers give a threshold and a power law that are finite."""
+        name, given = f"{type(self).__name__}.{field}", getattr(self, field)
+        try:
+            p = tuple(as_number(value, name) for value in given)
+        except (TypeError, SpecError):
+            p = ()
+        if len(p) != 4 or p[0] <= 0:
+            raise SpecError(f"{name} is {shown(given)}: four finite numbers, the first above 0")
+        exponent = p[1] * self.cell_size + p[2] * self._heat
+        if not (abs(exponent) < _LARGEST_EXPONENT and abs(p[3] * exponent) < _LARGEST_EXPONENT):
+            raise SpecError(
+                f"{name} is {shown(given)}: p1*cell_size + p2*Tc is {exponent:.3g} and p3 times that "
+                f"{p[3] * exponent:.3g}: both must lie within {_LARGEST_EXPONENT:g}"
+            )
+        _set(self, field, p)
+
+    @property
+    def _heat(self) -> float:
+        if self.temperature is None or self.temperature_threshold is None:
+            return 0.0
+        return min(self.temperature_threshold / self.temperature, 1.0)
 
     def _fail(self, cells: Cells, x: float) -> Cells:
         now = cells.actual
-        before, after = 1 / now, now
+        before, after = 1 / now.double(), now.double()  # powers leave the range of float32
         middle = 0.5 * (1 / cells.low + 1 / cells.high)
         for where, p, stable in (
             (before < middle, self.p_lrs, self.stable_lrs),
@@ -276,22 +307,21 @@ class Failure(Effect):
         ):
             if p is not None:  # each cell by the state it was in, once
                 after = torch.where(where, 1 / self._failed(before, x, p, stable), after)
-        return cells.write(after)
+        return cells.write(after.to(now))
 
     def _failed(
         self, resistance: torch.Tensor, x: float, p: tuple[float, ...], stable: float | None
     ) -> torch.Tensor:
-        heat = 0.0
-        if self.temperature is not None and self.temperature_threshold is not None:
-            heat = min(self.temperature_threshold / self.temperature, 1.0)
-        exponent = p[1] * self.cell_size + p[2] * heat
-        threshold = p[0] * math.exp(exponent)
-        if x <= threshold:
+        exponent = p[1] * self.cell_size + p[2] * self._heat
+        threshold = math.log(p[0]) + exponent  # as a logarithm: it may be beyond a float
+        if x == 0 or math.log(x) <= threshold:
             return resistance
         if self.mode == "sudden":
             assert stable is not None
             return torch.full_like(resistance, stable)
-        return resistance * (x / threshold) ** (p[3] * exponent)
+        # beyond a float: the cell is at the end of its reach
+        logarithm = p[3] * exponent * (math.log(x) - threshold)
+        return resistance * math.exp(max(-_LARGEST_EXPONENT, min(logarithm, _LARGEST_EXPONENT)))
 
 
 @final
@@ -302,7 +332,7 @@ class Endurance(Failure):
     cycles: float
 
     def __post_init__(self) -> None:
-        _check_number(self, "cycles", least=0.0)
+        _check_number(self, "cycles", at_least=0)
         self._check()
 
     def apply(self, cells: Cells, generator: torch.Generator) -> Cells:
@@ -317,7 +347,7 @@ class Retention(Failure):
     seconds: float
 
     def __post_init__(self) -> None:
-        _check_number(self, "seconds", least=0.0)
+        _check_number(self, "seconds", at_least=0)
         self._check()
 
     def apply(self, cells: Cells, generator: torch.Generator) -> Cells:
@@ -338,11 +368,11 @@ class Drift(Effect):
     spread: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "nu", "spread"):
-            _check_number(self, name, least=0.0)
-        if not self.nu <= 1:
-            raise SpecError(f"Drift.nu is {self.nu}: it must lie between 0 and 1")
-        if not 0 < self.initial <= self.seconds:
+        for name in ("seconds", "spread"):
+            _check_number(self, name, at_least=0)
+        _check_number(self, "nu", at_least=0, at_most=1)
+        _check_number(self, "initial", above=0)
+        if self.initial > self.seconds:
             raise SpecError(f"Drift.initial is {self.initial} s: above 0, at most seconds={self.seconds}")
 
     def apply(self, cells: Cells, generator: torch.Generator) -> Cells:
@@ -351,17 +381,21 @@ class Drift(Effect):
         return cells.write(cells.actual * factor)
 
 
-def _check_number(effect: Effect, name: str, *, least: float) -> None:
-    value = getattr(effect, name)
-    if not (isinstance(value, int | float) and math.isfinite(value) and value >= least):
-        raise SpecError(f"{type(effect).__name__}.{name} is {value!r}: a finite number of {least:g} or more")
+def _set(effect: Effect, name: str, value: Any) -> None:
+    object.__setattr__(effect, name, value)  # frozen for everyone else
+
+
+def _check_number(effect: Effect, name: str, **limits: Any) -> None:
+    _set(effect, name, as_number(getattr(effect, name), f"{type(effect).__name__}.{name}", **limits))
 
 
 def _check_shares(effect: Effect, names: tuple[str, ...]) -> None:
-    values = [getattr(effect, name) for name in names]
+    values = [as_number(getattr(effect, name), f"{type(effect).__name__}.{name}") for name in names]
     if not (all(0 <= value <= 1 for value in values) and sum(values) <= 1):
         given = ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
         raise SpecError(f"{type(effect).__name__}: {given}: shares between 0 and 1, together at most 1")
+    for name, value in zip(names, values, strict=True):
+        _set(effect, name, value)
 
 
 def _mask(shape: tuple[int, ...], places: torch.Tensor) -> torch.Tensor:

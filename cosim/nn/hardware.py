@@ -6,11 +6,13 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.distributions import Distribution
 
+from cosim.checks import as_flag, as_instance, as_integer, as_items, as_number, as_shape, shown
+from cosim.devices.device import Device
 from cosim.engines import find_engine
 from cosim.errors import SpecError
 from cosim.nn.cells import conductance_range
@@ -18,9 +20,6 @@ from cosim.nn.converters import ADC, DAC
 from cosim.nn.effects import DeviceVariability, Effect
 from cosim.nn.mapping import DoubleColumn, Scheme
 from cosim.wires import Wires
-
-if TYPE_CHECKING:
-    from cosim.devices.device import Device
 
 __all__ = ["Hardware"]
 
@@ -59,21 +58,22 @@ class Hardware:
         find_engine(self.engine)
         if isinstance(self.device, str | PathLike):
             raise SpecError(f"device is {str(self.device)!r}: give cosim.Device({str(self.device)!r})")
-        object.__setattr__(self, "wires", _kind("wires", self.wires or Wires(), Wires))
-        object.__setattr__(self, "dac", _kind("dac", self.dac or DAC(), DAC))
-        _kind("scheme", self.scheme, Scheme)
-        if self.adc is not None:
-            _kind("adc", self.adc, ADC)
-        effects = (self.effects,) if isinstance(self.effects, Effect) else tuple(self.effects)
-        object.__setattr__(self, "effects", tuple(_kind("effects", e, Effect) for e in effects))
-        shape = tuple(self.tile_shape) if isinstance(self.tile_shape, Sequence) else ()
-        if len(shape) != 2 or not all(isinstance(n, int) and n > 0 for n in shape):
-            raise SpecError(f"tile_shape is {self.tile_shape!r}: two integers above 0, rows and columns")
-        object.__setattr__(self, "tile_shape", shape)
-        if not isinstance(self.memory, int) or self.memory <= 0:
-            raise SpecError(f"memory is {self.memory!r}: a number of bytes above 0")
-        if not isinstance(self.trainable, bool):
-            raise SpecError(f"trainable is {self.trainable!r}: it must be True or False")
+        checked = {
+            "device": as_instance(self.device, "device", Device, "a cosim.Device"),
+            "wires": _kind("wires", Wires() if self.wires is None else self.wires, Wires),
+            "dac": _kind("dac", DAC() if self.dac is None else self.dac, DAC),
+            "scheme": _kind("scheme", self.scheme, Scheme),
+            "adc": None if self.adc is None else _kind("adc", self.adc, ADC),
+            "effects": _effects(self.effects),
+            "tile_shape": as_shape(self.tile_shape, "tile_shape", ("rows", "columns")),
+            "v_read": as_number(self.v_read, "v_read"),
+            "memory": as_integer(self.memory, "memory", at_least=1),
+            "trainable": as_flag(self.trainable, "trainable"),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        if self.v_read == 0:
+            raise SpecError("v_read is 0.0 V: it must not be 0")
         if self.trainable and self.engine == "ngspice":
             raise SpecError(
                 "trainable=True with engine='ngspice', which has no gradients: train with 'linear' or "
@@ -112,7 +112,13 @@ class Hardware:
         yield from self.effects
 
 
+def _effects(given: Any) -> tuple[Effect, ...]:
+    remedy = "a sequence of cosim.nn.effects"
+    each = (given,) if isinstance(given, Effect) else as_items(given, "effects", remedy)
+    return tuple(_kind("effects", effect, Effect) for effect in each)
+
+
 def _kind(name: str, value: Any, kind: type) -> Any:
     if not isinstance(value, kind):
-        raise SpecError(f"{name} is {value!r}: it must be of {kind.__module__}.{kind.__name__}")
+        raise SpecError(f"{name} is {shown(value)}: it must be of {kind.__module__}.{kind.__name__}")
     return value

@@ -141,6 +141,13 @@ class Conv(nn.Module):
             batch, ends, mode="constant" if self.padding_mode == "zeros" else self.padding_mode
         )
 
+    def vectors(self, inputs: torch.Tensor) -> torch.Tensor:
+        """``(batch, channels, *space)`` as what the product gets: ``(groups, batch * positions, inputs)``.
+
+        Positions come in the order of the outputs' space, for each sample in turn.
+        """
+        return self._rows(self._windows(inputs.to(self.matmul.weight.dtype)))
+
     def _pieces(self, batch: torch.Tensor) -> Iterator[torch.Tensor]:
         """Every window of a batch as a row of the product, ``(groups, n, inputs)`` at a time."""
         for sample in self._samples(batch):
@@ -154,12 +161,16 @@ class Conv(nn.Module):
 
     def _samples(self, batch: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
         """Windows ``(batch, channels, *space, *kernel)``: of some samples, cut along the first of space."""
+        windows = self._windows(batch)
+        room = min(self.matmul.hardware.memory // 4, max(_PATCHES, batch.nbytes))
+        return (_slices(sample, 2, room) for sample in _slices(windows, 0, room))
+
+    def _windows(self, batch: torch.Tensor) -> torch.Tensor:
         windows = self._padded(batch)
         for axis in range(self.axes):
             span = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
             windows = windows.unfold(2 + axis, span, self.stride[axis])[..., :: self.dilation[axis]]
-        room = min(self.matmul.hardware.memory // 4, max(_PATCHES, batch.nbytes))
-        return (_slices(sample, 2, room) for sample in _slices(windows, 0, room))
+        return windows
 
     def _rows(self, windows: torch.Tensor) -> torch.Tensor:
         """Windows ``(batch, channels, *space, *kernel)`` as rows ``(groups, batch * space, inputs)``."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias, final
 
 import torch
 from torch.nn.functional import pad
 
 from cosim.arrays import Array, as_tensor, check_finite
+from cosim.calibration import Calibration
+from cosim.checks import as_instance
 from cosim.crossbar import Tile
 from cosim.engines import find_engine
 from cosim.errors import SolveError, SpecError
@@ -49,6 +51,8 @@ class CrossbarMatmul(Periphery):
 
     gain: torch.Tensor
     offset: torch.Tensor
+    current_gain: torch.Tensor | None
+    current_offset: torch.Tensor | None
     transfer: torch.Tensor | None
 
     def __init__(
@@ -57,10 +61,14 @@ class CrossbarMatmul(Periphery):
         super().__init__(weight, hardware, generator=generator)
         self.engine = hardware.engine
         self.digital = False
+        self.tuned_for = ""  # the engine that the lines of ``tune`` hold for; "" for every one
+        self.corrected_for = ""  # the engine that an attached Calibration holds for
         self._engine_options: dict[str, Any] = {}
         self._recorder: Recorder | None = None
         self._tile: Tile | None = None
         with torch.no_grad():
+            self.register_buffer("current_gain", None)
+            self.register_buffer("current_offset", None)
             self._reset_tuning()
             self.prepare()
 
@@ -81,8 +89,9 @@ class CrossbarMatmul(Periphery):
     def prepare(self) -> None:
         """Compute what a forward needs from the cells: the folded matrix, or the transfer matrices."""
         self._tile = None
-        self._tuned = bool((self.gain != 1).any() or (self.offset != 0).any())
-        self._tile_gain = bool((self.gain != self.gain[:, :1]).any())
+        active = self.tuned_for in ("", self.engine)
+        self._tuned = active and bool((self.gain != 1).any() or (self.offset != 0).any())
+        self._tile_gain = self._tuned and bool((self.gain != self.gain[:, :1]).any())
         self._noisy = bool(self.read_noise > 0)
         transfer = None
         if self.folded:
@@ -94,13 +103,14 @@ class CrossbarMatmul(Periphery):
     @property
     def folded(self) -> bool:
         """True when the product is one matrix, ``effective_weight``."""
-        return self.engine in _MATRIX_ENGINES and self.hardware.adc is None and not self._noisy
+        plain = self.hardware.adc is None and not self._noisy and not self._corrected
+        return self.engine in _MATRIX_ENGINES and plain
 
     @property
     def _paired(self) -> bool:
         """True when columns are subtracted before anything nonlinear: half of the products."""
         adc = self.hardware.adc
-        first = adc is not None and adc.at == "difference" and not self._noisy
+        first = adc is not None and adc.at == "difference" and not self._noisy and not self._corrected
         return first and self.engine in _MATRIX_ENGINES
 
     def _parts(self) -> Iterator[_Part]:
@@ -219,6 +229,8 @@ class CrossbarMatmul(Periphery):
 
     def _tuned_sum(self, partials: torch.Tensor) -> torch.Tensor:
         """Outputs of each row of tiles ``(groups, R, n, outputs)``, each with its line, added."""
+        if not self._tuned:
+            return partials.sum(1)
         return (partials * self.gain[:, :, None]).sum(1) + self.offset[:, None]
 
     @property
@@ -309,6 +321,14 @@ class CrossbarMatmul(Periphery):
 
     def _currents(self, volts: torch.Tensor) -> torch.Tensor:
         """``(groups, R, n, height)`` V to ``(groups, R, n, columns)`` A."""
+        currents = self._solved(volts)
+        if not self._corrected:
+            return currents
+        assert self.current_gain is not None
+        assert self.current_offset is not None
+        return currents * self.current_gain + self.current_offset
+
+    def _solved(self, volts: torch.Tensor) -> torch.Tensor:
         if self.transfer is not None:
             return volts @ self.transfer
         if self.hardware.trainable and self.training and self.engine == "ngspice":
@@ -334,6 +354,7 @@ class CrossbarMatmul(Periphery):
         self.register_buffer("gain", self.scale.new_ones(shape))
         self.register_buffer("offset", self.scale.new_zeros(shape[0], shape[2]))
         self._tuned = self._tile_gain = False
+        self.tuned_for = ""
 
     @property
     def recording(self) -> bool:
@@ -368,27 +389,86 @@ class CrossbarMatmul(Periphery):
         test_fraction: float = 0.25,
         seed: int = 0,
         samples: int = 1024,
+        reference: str | None = None,
+        **options: Any,
     ) -> Fit:
-        """Fit the output to the digital product by least squares; what an earlier tuning did is undone.
+        """Fit the output to a better one by least squares; what an earlier tuning did is undone.
 
         inputs: ``(groups, n, inputs)``; they also set ranges that are missing. None: ``samples`` random
         vectors within full scale, with ranges of their own for the fit; where full scale is not known
         yet, the lines are kept in units of it. per: a line for each "layer", "tile" or "column" (output).
+        reference: None for the digital product, or an engine, with its options, for the circuit.
         """
+        if reference == self.engine:
+            raise SpecError(
+                f"{self._called} computes with the reference itself, {reference!r}: use_engine of another"
+            )
         rows = self.random_inputs(samples, seed=seed) if inputs is None else check_finite(inputs, "inputs")
         with self._ranges_of_their_own(rows) if inputs is None else nullcontext():
             if self.ranges_missing:
                 self._set_ranges(rows, rows.abs().amax())
             self.settle()
-            generator = torch.Generator(self.conductance.device).manual_seed(seed) if self._noisy else None
-            parts = [self._partials(part, generator) for part in rows.split(self._rows_at_once, 1)]
-        tiling = self.tiling
-        wanted = tiling.split_rows(rows) @ tiling.split_rows(self.weight).transpose(-1, -2)
-        block = tiling.used // self.hardware.scheme.columns
-        fit = fit_outputs(torch.cat(parts, 2), wanted, per=per, block=block, test_fraction=test_fraction)
+            measured = self._all_partials(rows, seed)
+            if reference is None:
+                wanted = self.tiling.split_rows(rows) @ self.tiling.split_rows(self.weight).transpose(-1, -2)
+            else:
+                with self._as_engine(reference, options):
+                    wanted = self._all_partials(rows, seed)
+        block = self.tiling.used // self.hardware.scheme.columns
+        fit = fit_outputs(measured, wanted, per=per, block=block, test_fraction=test_fraction)
         self.gain, self.offset = fit.gain.to(self.gain), fit.offset.to(self.offset)
+        self.tuned_for = "" if reference is None else self.engine
         self._tuned, self._tile_gain = True, bool((self.gain != self.gain[:, :1]).any())
         return fit
+
+    def _all_partials(self, rows: torch.Tensor, seed: int) -> torch.Tensor:
+        generator = torch.Generator(self.conductance.device).manual_seed(seed) if self._noisy else None
+        return torch.cat([self._partials(part, generator) for part in rows.split(self._rows_at_once, 1)], 2)
+
+    @contextmanager
+    def _as_engine(self, engine: str, options: dict[str, Any]) -> Iterator[None]:
+        """Another engine for a while; the cells are solved as they are."""
+        before = (self.engine, self._engine_options, self.transfer)
+        self.engine, self._engine_options, self.transfer = engine, options, None
+        try:
+            yield
+        finally:
+            self.engine, self._engine_options, self.transfer = before
+
+    def attach(self, calibration: Calibration | None) -> None:
+        """Correct currents by the lines of ``cosim.calibrate(product.tile())`` from now on; None: no more.
+
+        They hold while the product computes with ``calibration.fast``. SpecError where they do not fit.
+
+        >>> import cosim
+        >>> wires = cosim.Wires(row=20.0, column=20.0)
+        >>> hardware = Hardware(device=cosim.Device("vteam"), tile_shape=(4, 4), wires=wires, engine="ideal")
+        >>> product = CrossbarMatmul([[1.0, -0.5]], hardware)
+        >>> product.attach(cosim.calibrate(product.tile(), fast="ideal", reference="newton", per="layer"))
+        >>> product.corrected_for
+        'ideal'
+        """
+        gain = offset = None
+        if calibration is not None:
+            calibration = as_instance(calibration, "calibration", Calibration, "what cosim.calibrate returns")
+            tiling = self.tiling
+            shape = (tiling.groups, tiling.down, tiling.across)
+            try:
+                ends = [part.expand(*shape, tiling.width) for part in (calibration.gain, calibration.offset)]
+            except RuntimeError as error:
+                raise SpecError(
+                    f"a calibration of shape {tuple(calibration.gain.shape)} does not fit {self._called}, "
+                    f"whose tile() has the shape {(*shape, tiling.height, tiling.width)}"
+                ) from error
+            gain, offset = (tiling.join(end[..., None, :]).to(self.scale) for end in ends)
+        self.register_buffer("current_gain", gain)
+        self.register_buffer("current_offset", offset)
+        self.corrected_for = "" if calibration is None else calibration.fast
+        self._changed()
+
+    @property
+    def _corrected(self) -> bool:
+        return self.current_gain is not None and self.engine == self.corrected_for
 
     # --- torch --------------------------------------------------------------------------------------
 

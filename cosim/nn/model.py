@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from cosim.checks import as_seed
+from cosim.calibration import Calibration
+from cosim.checks import as_flag, as_integer, as_seed, shown
 from cosim.engines import find_engine
 from cosim.errors import SpecError
 from cosim.nn.clipping import Clipping
 from cosim.nn.effects import Effect
+from cosim.nn.inputs import batches, call
 from cosim.nn.matmul import CrossbarMatmul
 from cosim.nn.observing import observed, take_first_ranges
 from cosim.nn.recording import Recorder
+from cosim.nn.tuning import check_reference, check_tuning
 
-__all__ = ["ConversionReport", "ConvertedModel", "LayerReport", "TuneReport", "TunedLayer", "batches"]
+_MOST_SAMPLES = 10**7  # more is a slip
+_SAMPLES, _CIRCUIT_SAMPLES = 1024, 64  # vectors of each product; a circuit takes long for one
+
+__all__ = ["ConversionReport", "ConvertedModel", "LayerReport", "TuneReport", "TunedLayer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +102,7 @@ class ConversionReport:
 
 @dataclass(frozen=True, kw_only=True)
 class TunedLayer:
-    """Error of one product against the digital one, on inputs that the fit has not seen."""
+    """Error of one product against the reference, on inputs that the fit has not seen."""
 
     name: str
     rmse_before: float
@@ -108,17 +114,23 @@ class TunedLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class TuneReport:
-    """What tuning did to every product. untouched: products that the given inputs never reached."""
+    """What tuning did to every product. untouched: products that the given inputs never reached.
+
+    reference: "digital", or the engine that the lines lead to.
+    """
 
     layers: tuple[TunedLayer, ...]
     per: str
     untouched: tuple[str, ...] = ()
+    reference: str = "digital"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def __str__(self) -> str:
-        lines = [f"{'product':<40} {'rmse before':>12} {'after':>12} {'r2':>10}   (held out)"]
+        lines = [
+            f"{'product':<40} {'rmse before':>12} {'after':>12} {'r2':>10}   (held out, {self.reference})"
+        ]
         for layer in self.layers:
             lines.append(
                 f"{layer.name:<40} {layer.rmse_before:>12.4g} {layer.rmse_after:>12.4g} {layer.r2:>10.6f}"
@@ -189,8 +201,9 @@ class ConvertedModel(nn.Module):
 
     def digital(self, mode: bool = True) -> ConvertedModel:
         """Compute with the digital weights (or with crossbars again); returns self."""
+        mode = as_flag(mode, "mode")
         for product in self.products.values():
-            product.digital = bool(mode)
+            product.digital = mode
         return self
 
     def digital_state_dict(self) -> dict[str, torch.Tensor]:
@@ -230,8 +243,8 @@ class ConvertedModel(nn.Module):
 
     def add_effects(self, effects: Sequence[Effect], *, seed: int = 0) -> ConvertedModel:
         """Further non-idealities, in this order, on top of what the cells have; returns self."""
-        if not all(isinstance(effect, Effect) for effect in effects):
-            raise SpecError(f"effects is {effects!r}: it must be a sequence of cosim.nn.effects")
+        if not isinstance(effects, Sequence) or not all(isinstance(effect, Effect) for effect in effects):
+            raise SpecError(f"effects is {shown(effects)}: it must be a sequence of cosim.nn.effects")
         generator = torch.Generator().manual_seed(as_seed(seed))
         for product in self.products.values():
             product.add_effects(effects, generator=generator)
@@ -240,9 +253,10 @@ class ConvertedModel(nn.Module):
     def calibrate(self, inputs: Any, *, samples: int = 1024, seed: int = 0) -> ConvertedModel:
         """Set the ranges of DACs and ADCs to what the digital network sees for ``inputs``; returns self.
 
-        inputs: one batch, or a list or other iterable of batches; a tuple is the several arguments
-        of one call. Full scale of an input is its largest magnitude; ranges of an ADC come from
-        ``samples`` input vectors of each product, drawn with ``seed``. Fixed ranges stay. Undoes tuning.
+        inputs: a tensor, an array, a DataLoader of (images, labels), a data set, or a list or other
+        iterable of batches (``cosim.nn.inputs.batches``). Full scale of an input is its largest
+        magnitude; ranges of an ADC come from ``samples`` input vectors of each product, drawn with
+        ``seed``. Fixed ranges stay. Undoes tuning.
         """
         for name, recorder in self.record(inputs, samples=samples, seed=seed).items():
             if recorder.rows is not None and recorder.largest is not None:
@@ -254,29 +268,73 @@ class ConvertedModel(nn.Module):
         inputs: Any = None,
         *,
         per: str = "layer",
-        samples: int = 1024,
+        samples: int | None = None,
         test_fraction: float = 0.25,
         seed: int = 0,
+        reference: str | None = None,
+        **options: Any,
     ) -> TuneReport:
-        """Bring every product to the digital one by a line, fitted by least squares.
+        """Bring every product to a better one by a line, fitted by least squares.
 
+        reference: None: to the digital product. "newton" or "ngspice": to what the circuit gives, so that
+        a fast engine predicts it; such lines hold for the engine that they were fitted to, and are left
+        out with another. options: of that engine, such as ``timeout=`` (s).
         inputs: as for ``calibrate``; None: random vectors within full scale. per: one line for each
-        "layer", "tile" or "column" (output). The fit starts from untuned outputs, so tuning again
-        with the same inputs changes nothing. ``test_fraction`` of the vectors are held out; the
-        errors of the report are about them. Raises SpecError for too few vectors.
+        "layer", "tile" or "column" (output). samples: vectors of each product, 1024 unless given, 64
+        with a reference. The fit starts from untuned outputs, so tuning again with the same inputs
+        changes nothing. ``test_fraction`` of the vectors are held out; the errors of the report are
+        about them. Raises SpecError for too few vectors or a wrong option, SolveError if the reference
+        fails for any.
+
+        >>> import cosim
+        >>> wires = cosim.Wires(row=20.0, column=20.0)
+        >>> layer = nn.Linear(4, 3)
+        >>> network = cosim.convert(layer, device=cosim.Device("vteam"), wires=wires, engine="ideal")
+        >>> report = network.tune(torch.rand(64, 4), per="column", reference="newton")
+        >>> report.layers[0].rmse_after < 0.5 * report.layers[0].rmse_before, report.reference
+        (True, 'newton')
         """
-        products = self.products
+        if samples is None:
+            samples = _SAMPLES if reference is None else _CIRCUIT_SAMPLES
+        samples, seed = as_integer(samples, "samples", at_least=1, at_most=_MOST_SAMPLES), as_seed(seed)
+        check_tuning(per, test_fraction)
+        if reference is not None:
+            check_reference(reference, options)
+        elif options:
+            raise SpecError(f"tune has no option {sorted(options)[0]!r}; options are of a reference engine")
         recorders = {} if inputs is None else self.record(inputs, samples=samples, seed=seed)
         layers, untouched = [], []
-        for name, product in products.items():
+        for name, product in self.products.items():
             rows = None if inputs is None else recorders[name].rows
             if inputs is not None and rows is None:
                 untouched.append(name)
                 continue
-            fit = product.tune(rows, per=per, test_fraction=test_fraction, seed=seed, samples=samples)
+            fit = product.tune(
+                rows,
+                per=per,
+                test_fraction=test_fraction,
+                seed=seed,
+                samples=samples,
+                reference=reference,
+                **options,
+            )
             numbers = {k: getattr(fit, k) for k in ("rmse_before", "rmse_after", "r2", "samples", "held_out")}
             layers.append(TunedLayer(name=name, **numbers))
-        return TuneReport(layers=tuple(layers), per=per, untouched=tuple(untouched))
+        return TuneReport(
+            layers=tuple(layers), per=per, untouched=tuple(untouched), reference=reference or "digital"
+        )
+
+    def attach(self, name: str, calibration: Calibration | None) -> ConvertedModel:
+        """Correct the currents of a product by a ``cosim.calibrate`` of its ``tile()``; returns self.
+
+        name: of the product, as in ``products``. The lines hold while the product computes with
+        ``calibration.fast``. None takes them away. Raises SpecError where they do not fit the tile.
+        """
+        products = self.products
+        if name not in products:
+            raise SpecError(f"no product {name!r}: choose from {', '.join(products)}")
+        products[name].attach(calibration)
+        return self
 
     def record(
         self, inputs: Any, *, samples: int, seed: int = 0, digital: bool = True
@@ -285,24 +343,10 @@ class ConvertedModel(nn.Module):
 
         inputs: as for ``calibrate``. digital: layers give what the digital network would.
         """
-        if samples < 1:
-            raise SpecError(f"samples is {samples}: it must be 1 or more")
+        samples = as_integer(samples, "samples", at_least=1, at_most=_MOST_SAMPLES)
         recorders = {name: Recorder(samples, seed=seed) for name in self.products}
         by_product = {self.products[name]: recorder for name, recorder in recorders.items()}
         with torch.no_grad(), observed(self.model, by_product, digital=digital):
-            for batch in batches(inputs):
-                self.model(*batch)
+            for batch in batches(inputs, self.model):
+                call(self.model, batch)
         return recorders
-
-
-def batches(inputs: Any) -> Iterator[tuple[Any, ...]]:
-    """Arguments of each call."""
-    if isinstance(inputs, torch.Tensor):
-        yield (inputs,)
-    elif isinstance(inputs, tuple):
-        yield inputs
-    elif isinstance(inputs, Iterable) and not isinstance(inputs, str | bytes | Mapping):
-        for batch in inputs:
-            yield batch if isinstance(batch, tuple) else (batch,)
-    else:
-        raise SpecError(f"inputs of type {type(inputs).__name__}: give a tensor, a tuple, or a list of them")

@@ -1,4 +1,4 @@
-"""Registry: which crossbar layer stands for which exact type of digital layer."""
+"""Registry: which crossbar layer stands for which type of digital layer."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
+from cosim.checks import as_items
 from cosim.errors import SpecError
 from cosim.nn.attention import MultiheadAttention
 from cosim.nn.layers import Conv, Linear
 from cosim.nn.recurrent import Cell, Recurrent
 
-__all__ = ["Converter", "converters", "register"]
+__all__ = ["Converter", "converters", "converters_of_all", "find_converter", "register"]
 
 Converter: TypeAlias = Callable[..., nn.Module]  # (digital layer, hardware, *, generator) -> layer
 
@@ -32,7 +33,7 @@ _CONVERTERS: dict[type[nn.Module], Converter] = {
 
 
 def register(kind: type[nn.Module], converter: Converter) -> None:
-    """Let ``convert`` replace layers whose type is exactly ``kind``.
+    """Let ``convert`` replace layers of the type ``kind``, and of subclasses that compute the same.
 
     converter: called with the digital layer, ``Hardware`` and ``generator=``; gives a module that
     takes the same inputs, built on ``CrossbarMatmul``; if it also has ``digital_state()``, which gives
@@ -53,11 +54,41 @@ def register(kind: type[nn.Module], converter: Converter) -> None:
     _CONVERTERS[kind] = converter
 
 
+# what a subclass may have of its own without computing something else
+_HOW_IT_IS_MADE = {
+    *("__init__", "__new__", "__module__", "__doc__", "__annotations__", "__qualname__", "__slots__"),
+    *("__repr__", "extra_repr", "_get_name", "reset_parameters", "__init_subclass__", "__class_getitem__"),
+    *("__dict__", "__weakref__", "__constants__", "__annotate__", "__firstlineno__", "__static_attributes__"),
+}
+
+
+def find_converter(kind: type, known: dict[type[nn.Module], Converter]) -> Converter | None:
+    """The converter for layers of ``kind``: its own, or that of a type of which it keeps all methods.
+
+    >>> class Named(nn.Linear):
+    ...     def __init__(self, name): super().__init__(4, 3)
+    >>> find_converter(Named, {nn.Linear: Linear}).__name__
+    'Linear'
+    """
+    own: set[str] = set()
+    for base in kind.__mro__:
+        if base in known:
+            return None if any(hasattr(base, name) for name in own) else known[base]
+        own |= set(vars(base)) - _HOW_IT_IS_MADE
+    return None
+
+
+def converters_of_all() -> dict[type[nn.Module], Converter]:
+    """Every type that has a crossbar layer."""
+    return dict(_CONVERTERS)
+
+
 def converters(kinds: Iterable[Any]) -> dict[type[nn.Module], Converter]:
-    """The converters of these exact types; SpecError for one that has none."""
+    """The converters of these types; SpecError for one that has none."""
+    remedy = "types of layers, such as (nn.Linear, nn.Conv2d)"
     found = {}
-    for kind in (kinds,) if isinstance(kinds, type) else kinds:
-        if kind not in _CONVERTERS:
+    for kind in (kinds,) if isinstance(kinds, type) else as_items(kinds, "layers", remedy):
+        if not isinstance(kind, type) or kind not in _CONVERTERS:
             known = ", ".join(k.__name__ for k in _CONVERTERS)
             name = getattr(kind, "__name__", repr(kind))
             raise SpecError(f"no crossbar layer for {name}: choose from {known}, or register one")

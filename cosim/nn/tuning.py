@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from cosim.checks import as_choice, as_number
+from cosim.engines import find_engine
 from cosim.errors import SpecError
 
-__all__ = ["Fit", "fit_outputs"]
+__all__ = ["Fit", "check_reference", "check_tuning", "fit_outputs"]
 
 _PER = ("layer", "tile", "column")
+_CIRCUITS = ("newton", "ngspice")
+_OWN_OPTIONS = ("nodes", "progress")  # of an engine, for those who look at single tiles
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,6 +38,21 @@ class Fit:
     held_out: int
 
 
+def check_tuning(per: Any, test_fraction: Any) -> None:
+    """SpecError for an option of ``fit_outputs`` out of range."""
+    as_choice(per, "per", _PER)
+    as_number(test_fraction, "test_fraction", above=0, below=1)
+
+
+def check_reference(reference: Any, options: Mapping[str, Any]) -> None:
+    """SpecError for what is no engine that knows the circuit, or an option that it does not have."""
+    as_choice(reference, "reference", _CIRCUITS)
+    known = [name for name in find_engine(reference).options if name not in _OWN_OPTIONS]
+    for name in options:
+        if name not in known:
+            raise SpecError(f"no option {name!r} with {reference!r}: choose from {', '.join(known)}")
+
+
 def fit_outputs(
     measured: torch.Tensor, wanted: torch.Tensor, *, per: str, block: int, test_fraction: float
 ) -> Fit:
@@ -41,10 +62,7 @@ def fit_outputs(
     for each tile, ``block`` outputs wide. The first inputs are held out. Where the measured values
     do not vary the gain is 1. Raises SpecError for an unknown ``per`` or too few inputs.
     """
-    if per not in _PER:
-        raise SpecError(f"per is {per!r}: choose from {', '.join(_PER)}")
-    if not 0 < test_fraction < 1:
-        raise SpecError(f"test_fraction is {test_fraction}: it must lie between 0 and 1")
+    check_tuning(per, test_fraction)
     count = measured.shape[2]
     held_out = max(1, round(count * test_fraction))
     if count - held_out < 2:

@@ -12,20 +12,21 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cosim.arrays import check_finite
-from cosim.checks import as_integer, as_number, as_seed
+from cosim.checks import as_choice, as_flag, as_integer, as_number, as_seed
 from cosim.engines import find_engine
-from cosim.errors import CosimError, SolveError, SpecError
+from cosim.errors import SolveError, SpecError
 from cosim.jobs import as_timeout, as_workers, cores
-from cosim.nn.model import ConvertedModel, batches
+from cosim.nn.inputs import Batch, batches, first_tensor
+from cosim.nn.model import ConvertedModel
 from cosim.nn.recording import Recorder
 from cosim.nn.sampled_tiles import Reference, validate_tiles
 from cosim.nn.validation_report import LayerValidation, Validation
-from cosim.nn.whole_inputs import Batch, Pass, check_outputs, first_tensor, passes, summary
+from cosim.nn.whole_inputs import Pass, check_outputs, passes, summary
 from cosim.spice.ngspice import find_ngspice
 
 __all__ = ["validate"]
 
+_MOST_SAMPLES = 10**7  # more is a slip
 _REFERENCES = ("newton", "ngspice")
 _OWN_OPTIONS = ("chunk", "executor", "nodes", "progress", "workers")  # of an engine, set here
 
@@ -69,10 +70,10 @@ def validate(
     (8, True)
     """
     _check_model(model, reference)
-    samples, seed = as_integer(samples, "samples", at_least=1), as_seed(seed)
+    samples, seed = as_integer(samples, "samples", at_least=1, at_most=_MOST_SAMPLES), as_seed(seed)
     confidence, workers = as_number(confidence, "confidence", above=0, below=1), as_workers(workers)
     _check_options(reference, workers, options)
-    given = _check_inputs(inputs)
+    given = list(batches(inputs, model.model))
     total = sum(len(first_tensor(batch)) for batch in given)
     end_to_end = as_integer(end_to_end, "end_to_end", at_least=0, at_most=total)
     if reference == "ngspice":
@@ -81,7 +82,7 @@ def validate(
         recorders = _record(model, given, samples, seed)
         if end_to_end:
             check_outputs(model, given, end_to_end, seed)  # before the long part
-        with _progress(len(recorders) * samples + end_to_end, progress) as advance:
+        with _progress(len(recorders) * samples + end_to_end, as_flag(progress, "progress")) as advance:
             run = _Run(
                 model=model,
                 recorders=recorders,
@@ -100,8 +101,7 @@ def _check_model(model: Any, reference: str) -> None:
         raise SpecError(f"model is {type(model).__name__}: validate takes what cosim.convert returns")
     if not model.products:
         raise SpecError("the model has no crossbar layer: its .report says why each layer was left")
-    if reference not in _REFERENCES:
-        raise SpecError(f"reference is {reference!r}: choose from {', '.join(_REFERENCES)}")
+    as_choice(reference, "reference", _REFERENCES)
     for name, product in model.products.items():
         if product.digital:
             raise SpecError(f"{name} computes digitally: switch back with model.digital(False)")
@@ -124,32 +124,9 @@ def _check_options(reference: str, workers: int | None, options: Mapping[str, An
         find_ngspice(options.get("program", "ngspice"))  # missing: say so before the long part
 
 
-def _check_inputs(inputs: Any) -> list[Batch]:
-    """Every batch as the arguments of a call; its tensors finite, the first with inputs along axis 0."""
-    given = list(batches(inputs))
-    if not given:
-        raise SpecError("inputs is an empty list: give at least one batch")
-    for batch in given:
-        tensors = [part for part in batch if isinstance(part, torch.Tensor)]
-        if not tensors or tensors[0].ndim == 0:
-            kinds = ", ".join(type(part).__name__ for part in batch)
-            raise SpecError(f"inputs of type {kinds}: give a tensor whose axis 0 counts the inputs")
-        if tensors[0].numel() == 0:
-            raise SpecError(f"inputs of shape {tuple(tensors[0].shape)} are empty: give at least one")
-        for part in tensors:
-            check_finite(part, "inputs")
-    return given
-
-
 def _record(model: ConvertedModel, given: list[Batch], samples: int, seed: int) -> dict[str, Recorder]:
     """What every product sees in a real forward pass; twice the samples, for they are rounded up."""
-    try:
-        recorders = model.record(given, samples=2 * samples, seed=seed, digital=False)
-    except CosimError:
-        raise
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        shape = tuple(first_tensor(given[0]).shape)
-        raise SpecError(f"the model does not take inputs of shape {shape}: {error}") from error
+    recorders = model.record(given, samples=2 * samples, seed=seed, digital=False)
     if all(recorder.rows is None for recorder in recorders.values()):
         raise SpecError("no input reached a crossbar layer: the forward pass calls none of them")
     return recorders

@@ -12,13 +12,13 @@ import torch
 
 from cosim.errors import OutOfMemory, SolveError, SpecError, ToolError
 from cosim.nn.estimates import Errors, share
+from cosim.nn.inputs import Batch, first_tensor
 from cosim.nn.model import ConvertedModel
 from cosim.nn.sampled_tiles import Reference
 from cosim.nn.validation_report import EndToEnd
 
-__all__ = ["Batch", "Pass", "check_outputs", "first_tensor", "passes", "summary"]
+__all__ = ["Pass", "check_outputs", "passes", "summary"]
 
-Batch = tuple[Any, ...]  # the arguments of one call; axis 0 of every tensor counts the inputs
 _INPUTS_AT_ONCE = 32
 
 
@@ -99,11 +99,6 @@ def _select(batch: Batch, places: list[int]) -> Batch:
         part[places] if isinstance(part, torch.Tensor) and part.ndim and len(part) == size else part
         for part in batch
     )
-
-
-def first_tensor(batch: Batch) -> torch.Tensor:
-    """The tensor whose axis 0 counts the inputs."""
-    return next(part for part in batch if isinstance(part, torch.Tensor))
 
 
 def _output(result: Any, count: int) -> torch.Tensor:

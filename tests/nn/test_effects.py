@@ -278,9 +278,9 @@ def test_given_resistances_are_honoured(r_on: float):
     ("make", "message"),
     [
         (lambda: DeviceFaults(lrs=0.7, hrs=0.4), "lrs=0.7, hrs=0.4, electroform=0.0: shares .* at most 1"),
-        (lambda: StuckLines(rows=2.0), "StuckLines.rows is 2.0: a share lies between 0 and 1"),
+        (lambda: StuckLines(rows=2.0), "StuckLines.rows is 2.0: it must be a finite number, at least 0"),
         (lambda: StuckLines(at="on"), "StuckLines.at is 'on': choose from hrs, lrs"),
-        (lambda: FiniteStates(states=1), "FiniteStates.states is 1: it must be an integer of 2 or more"),
+        (lambda: FiniteStates(states=1), "FiniteStates.states is 1: it must be a whole number, at least 2"),
         (lambda: DeviceVariability(parameters={}), "needs at least one parameter"),
         (lambda: DeviceVariability(parameters={"r_on": 3.0}), "r_on is 3.0, not a torch distribution"),
         (
@@ -293,7 +293,7 @@ def test_given_resistances_are_honoured(r_on: float):
         ),
         (
             lambda: ProgrammingNoise(sigma=-1.0),
-            "ProgrammingNoise.sigma is -1.0: a finite number",
+            "ProgrammingNoise.sigma is -1.0: it must be a finite number, at least 0",
         ),
         (
             lambda: ProgrammingNoise(sigma=0.1, of="x"),
@@ -308,7 +308,7 @@ def test_given_resistances_are_honoured(r_on: float):
             "four finite numbers",
         ),
         (lambda: Endurance(cycles=1.0, p_lrs=P_LRS, temperature=300.0), "temperature_threshold= go"),
-        (lambda: Drift(seconds=1.0, nu=2.0), "Drift.nu is 2.0: it must lie between 0 and 1"),
+        (lambda: Drift(seconds=1.0, nu=2.0), "Drift.nu is 2.0: it must be a finite number, at least 0"),
         (
             lambda: Drift(seconds=1.0, nu=0.1, initial=2.0),
             "Drift.initial is 2.0 s: above 0, at most",

@@ -306,13 +306,16 @@ def test_gradients_reach_the_inputs_through_converters_and_wires():
             r"tile_shape \(6, 1\) has 1 columns, but one output",
         ),
         (lambda: product(drawn(3, 4), tile_shape=(6, 7), scheme=BitSlicing()), "but one output needs 8"),
-        (lambda: product(drawn(3, 4), tile_shape=(0, 7)), "two integers above 0, rows and columns"),
+        (
+            lambda: product(drawn(3, 4), tile_shape=(0, 7)),
+            r"it must be \(rows, columns\), whole numbers of 1 or more",
+        ),
         (lambda: product(drawn(3, 4), engine="exact"), "no engine 'exact'"),
         (
             lambda: product(drawn(3, 4), adc="8 bits"),
             "adc is '8 bits': it must be of cosim.nn",
         ),
-        (lambda: product(drawn(3, 4), memory=0), "memory is 0: a number of bytes above 0"),
+        (lambda: product(drawn(3, 4), memory=0), "memory is 0: it must be a whole number, at least 1"),
         (lambda: product(drawn(4)), r"weight of shape \(4,\) is not \(groups, outputs, inputs\)"),
         (lambda: product(drawn(3, 4))(drawn(2, 5)), r"inputs of shape \(2, 5\) do not fit the weight"),
         (lambda: product(drawn(2, 3, 4))(drawn(3, 4)), r"give \(2, n, 4\)"),

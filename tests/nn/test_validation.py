@@ -25,7 +25,7 @@ from cosim.nn import validation
 from cosim.nn.effects import DeviceFaults, ReadNoise, StuckLines
 from cosim.nn.estimates import rms_ratio, share, share_beyond
 from cosim.nn.mapping import BitSlicing, SingleColumn
-from cosim.nn.model import ConvertedModel
+from cosim.nn.model import ConversionReport, ConvertedModel
 from cosim.nn.validation_report import Validation
 from cosim.solvers import newton
 from tolerances import (
@@ -373,12 +373,17 @@ def test_ctrl_c_keeps_what_is_finished(monkeypatch: pytest.MonkeyPatch):
         cosim.validate(model, x, reference="newton", samples=8)
 
 
+NOTHING = ConversionReport(layers=(), tile_shape=(8, 8))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
         (lambda x: cosim.validate(mlp(), x), SpecError, "model is Sequential: validate takes what"),
         (
-            lambda x: cosim.validate(converted(nn.Sequential(nn.Flatten())), x),
+            lambda x: cosim.validate(
+                ConvertedModel(mlp(), ConversionReport(layers=(), tile_shape=(8, 8))), x
+            ),
             SpecError,
             "the model has no crossbar layer: its .report says why",
         ),
@@ -408,11 +413,15 @@ def test_ctrl_c_keeps_what_is_finished(monkeypatch: pytest.MonkeyPatch):
             SpecError,
             r"inputs of shape \(0, 10\) are empty: give at least one",
         ),
-        (lambda x: cosim.validate(converted(), []), SpecError, "inputs is an empty list: give at least one"),
         (
-            lambda x: cosim.validate(converted(), x.numpy()),
+            lambda x: cosim.validate(converted(), []),
             SpecError,
-            "inputs of type ndarray: give a tensor whose axis 0 counts",
+            r"inputs is \[\], without a batch: give a tensor",
+        ),
+        (
+            lambda x: cosim.validate(converted(), [["a"]]),
+            SpecError,
+            "inputs of type str: give a tensor, an array",
         ),
         (
             lambda x: cosim.validate(converted(), x[:, 1:]),
