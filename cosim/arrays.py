@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from cosim.checks import shown
+from cosim.checks import as_number, shown
 from cosim.errors import OutOfMemory, SpecError
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Currents",
     "State",
     "Voltages",
+    "as_read_voltage",
     "as_tensor",
     "check_finite",
     "check_positive",
@@ -71,6 +72,18 @@ def as_tensor(value: Array, name: str, *, like: torch.Tensor | None = None) -> t
         raise SpecError(f"{name} is {shown(value)}: give numbers, as a list, an array or a tensor")
     array = np.require(array, np.float64, ["C", "W"])  # torch warns of memory that it may not write
     return torch.as_tensor(array, device=None if like is None else like.device)
+
+
+def as_read_voltage(value: Any) -> float:
+    """V at which a conductance is meant: not 0.
+
+    >>> as_read_voltage(0.1)
+    0.1
+    """
+    found = as_number(value, "v_read")
+    if found == 0:
+        raise SpecError(f"v_read is {found} V: it must be finite and not 0")
+    return found
 
 
 @contextmanager

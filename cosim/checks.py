@@ -150,9 +150,10 @@ def as_shape(value: Any, name: str, axes: Sequence[str]) -> tuple[int, ...]:
     >>> as_shape([16, 16], "tile_shape", ("rows", "columns"))
     (16, 16)
     """
-    sizes = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else ()
+    listed = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    sizes = tuple(value) if listed else ()
     least = len([axis for axis in axes if not axis.startswith("*")])
-    fits = len(sizes) >= least if len(axes) > least else len(sizes) == least
+    fits = listed and (len(sizes) >= least if len(axes) > least else len(sizes) == least)
     try:
         if fits:
             return tuple(as_integer(size, name, at_least=1) for size in sizes)

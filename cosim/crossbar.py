@@ -10,7 +10,6 @@ positive into the sense node. Where a resistance is 0 the two nodes are one node
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -18,7 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cosim.arrays import Array, Conductance, Currents, State, Voltages, as_tensor, check_finite, own
+from cosim.arrays import (
+    Array,
+    Conductance,
+    Currents,
+    State,
+    Voltages,
+    as_read_voltage,
+    as_tensor,
+    check_finite,
+    own,
+)
+from cosim.checks import as_instance, as_shape, shown
 from cosim.errors import SolveError, SpecError
 from cosim.nodes import Nodes, Power
 from cosim.wires import Wires
@@ -59,14 +69,12 @@ class Tile:
         wires: Wires | None = None,
         v_read: float = 0.1,
     ) -> None:
-        if not (wires is None or isinstance(wires, Wires)):
-            raise SpecError(f"wires is {wires!r}: give cosim.Wires(row=, column=), or None for ideal wires")
+        if wires is not None:
+            as_instance(wires, "wires", Wires, "cosim.Wires(row=, column=), or None for ideal wires")
         _check_choice(device, conductance, state, shape)
-        if not math.isfinite(v_read) or v_read == 0:
-            raise SpecError(f"v_read is {v_read} V: it must be finite and not 0")
         self.device = device
         self.wires = Wires() if wires is None else wires
-        self.v_read = float(v_read)
+        self.v_read = as_read_voltage(v_read)
         self._conductance: Conductance | None = None
         if shape is not None:
             cells = _no_state(device, shape)
@@ -137,8 +145,9 @@ class Tile:
 
 def _check_choice(device: Device, conductance: Any, state: Any, shape: Any) -> None:
     """Raise SpecError unless exactly one of the three is given, and the device can take it."""
-    if isinstance(device, str | PathLike):
-        raise SpecError(f"device is {str(device)!r}: give cosim.Device({str(device)!r})")
+    if not hasattr(device, "state_parameter"):
+        name = str(device) if isinstance(device, str | PathLike) else "vteam"
+        raise SpecError(f"device is {shown(device)}: give cosim.Device({shown(name)})")
     if sum(given is not None for given in (conductance, state, shape)) != 1:
         raise SpecError("Tile needs exactly one of conductance=, state= and shape=")
     if device.state_parameter is None and shape is None:
@@ -152,9 +161,7 @@ def _check_choice(device: Device, conductance: Any, state: Any, shape: Any) -> N
 
 def _no_state(device: Device, shape: Sequence[int]) -> State:
     """Zeros of ``shape``, where the parameters of ``device`` lie."""
-    sizes = tuple(shape) if isinstance(shape, Sequence) else ()
-    if len(sizes) < 2 or not all(isinstance(n, int) and n > 0 for n in sizes):
-        raise SpecError(f"shape is {shape!r}: give (*tiles, rows, columns), integers above 0")
+    sizes = as_shape(shape, "shape", ("*tiles", "rows", "columns"))
     places = [value.device for value in device.given.values() if isinstance(value, torch.Tensor)]
     return torch.zeros(sizes, dtype=torch.float64, device=places[0] if places else None)
 

@@ -16,6 +16,7 @@ import torch
 from torch.nn.functional import pad
 
 from cosim.arrays import as_tensor, check_positive, own
+from cosim.checks import shown
 from cosim.errors import SpecError
 
 __all__ = ["Segments", "Wires"]
@@ -133,14 +134,10 @@ class Wires:
 def _checked(value: Any, name: str) -> Resistance:
     """A number where nothing is lost by it, else a tensor of resistances."""
     label = f"Wires.{name}"
-    if not isinstance(value, torch.Tensor):
-        try:
-            value = float(value)
-        except (TypeError, ValueError):
-            try:
-                value = as_tensor(value, label)
-            except SpecError as error:
-                raise SpecError(f"{label} is {value!r}: it must be a resistance in ohm") from error
+    try:
+        value = as_tensor(value, label)
+    except SpecError as error:
+        raise SpecError(f"{label} is {shown(value)}: it must be a resistance in ohm") from error
     if isinstance(value, torch.Tensor) and (value.ndim > 0 or value.requires_grad):
         return own(_checked_tensor(as_tensor(value, label), label))
     number = float(value)

@@ -25,14 +25,14 @@ reaper processes jobs
 devices.ir
 devices.tokens devices.refusals devices.preprocess devices.syntax devices.expressions devices.flow
 devices.parser devices.source devices.diagnostics
-devices.pruning devices.derivatives devices.mir devices.frontend devices.interp devices.passes devices.print_c
-devices.torch_functions devices.print_torch devices.print_cells
+devices.pruning devices.grounds devices.derivatives devices.mir devices.frontend devices.interp devices.passes
+devices.osdi_names devices.print_c devices.torch_functions devices.print_torch devices.print_cells
 verilog verilog.constants verilog.tree verilog.expressions verilog.statements verilog.parser verilog.ssa
 verilog.scope verilog.arithmetic verilog.circuit verilog.lower_expressions verilog.lower_calls
 verilog.lower_statements verilog.lower_functions verilog.derivatives verilog.elaborate verilog.regions
 verilog.compile
 devices.build devices.catalogue devices.inverse devices.static devices.integrator devices.dynamics
-devices.device devices.held
+devices.values devices.writing devices.device devices.held
 wires nodes crossbar
 spice.deck spice.dialects.ngspice spice.rules spice.rawfile spice.ngspice spice.retry
 spice.tile spice.transient spice.netlist

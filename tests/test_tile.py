@@ -110,8 +110,11 @@ PER_CELL = cosim.Device("vteam", r_on=torch.tensor([[50.0, 60.0], [70.0, 80.0]])
             lambda: cosim.Tile(cosim.Device(DIODE), conductance=[[1e-4]]),
             r"diode has no state to set its cells by: give shape=\(rows, columns\)",
         ),
-        (lambda: cosim.Tile(cosim.Device(DIODE), shape=(2, 0)), r"shape is \(2, 0\): give \(\*tiles, rows"),
-        (lambda: cosim.Tile(cosim.Device(DIODE), shape=4), "shape is 4: give"),
+        (
+            lambda: cosim.Tile(cosim.Device(DIODE), shape=(2, 0)),
+            r"shape is \(2, 0\): it must be \(\*tiles",
+        ),
+        (lambda: cosim.Tile(cosim.Device(DIODE), shape=4), "shape is 4: it must be"),
         (
             lambda: tile(g_leak=LEAK.T),
             r"parameter g_leak of diode has the shape \(5, 3\): it does not broadcast",

@@ -58,6 +58,8 @@ TRANSIENT_REFINED = 1e-3
 # relative (absolute for quantities of order 1): the torch transient at its default rtol 1e-6 over some
 # hundred steps, against scipy at 1e-9 or a closed form
 TORCH_TRANSIENT = 1e-4
+# relative: 8000 additions in float64
+LONG_SUM = 1e-11
 # relative: a few float64 operations in another order
 ROUNDING = 1e-12
 # relative: a difference of charges over a step, 1e-16 of the charge divided by the step

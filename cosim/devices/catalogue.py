@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cosim.checks import as_integer, as_interval, as_number, as_path, shown
 from cosim.errors import SpecError
 from cosim.shipped import VERILOG_A
 
@@ -122,7 +122,7 @@ def user_entry(
     set_polarity: int | None,
 ) -> CatalogueEntry:
     """A catalogue entry for a file of the user."""
-    path = Path(model)
+    path = as_path(model, "model")
     if path.suffix != ".va":
         raise SpecError(
             f"no bundled model {str(model)!r}: choose from {', '.join(sorted(CATALOGUE))}, or give a .va file"
@@ -134,13 +134,11 @@ def user_entry(
             "state= and state_range= go together: the parameter that sets the state, and its range"
         )
     if state_range is not None:
-        low, high = (float(v) for v in state_range)
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise SpecError(f"state_range is {state_range}: it must be two finite numbers, low below high")
-        state_range = (low, high)
-    if set_polarity not in (None, 1, -1):
-        raise SpecError(f"set_polarity is {set_polarity!r}: it must be +1 or -1")
-    if not math.isfinite(state_scale) or state_scale == 0:
+        state_range = as_interval(state_range, "state_range")
+    if set_polarity is not None and as_integer(set_polarity, "set_polarity") not in (1, -1):
+        raise SpecError(f"set_polarity is {shown(set_polarity)}: it must be +1 or -1")
+    state_scale = as_number(state_scale, "state_scale")
+    if state_scale == 0:
         raise SpecError(f"state_scale is {state_scale}: it must be finite and not 0")
     return CatalogueEntry(
         name=path.stem,

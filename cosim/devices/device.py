@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 
@@ -17,15 +16,16 @@ from cosim.arrays import (
     Array,
     Conductance,
     State,
+    as_read_voltage,
     as_tensor,
     check_finite,
     check_positive,
     into_bounds,
-    own,
 )
+from cosim.checks import as_instance, as_shape
 from cosim.devices.build import build, compile_model
 from cosim.devices.catalogue import CATALOGUE, user_entry
-from cosim.devices.dynamics import Trace, simulate
+from cosim.devices.dynamics import Trace, simulate, tracked_node
 from cosim.devices.interp import run_setup
 from cosim.devices.inverse import find_state
 from cosim.devices.ir import DeviceIR, Scalar
@@ -34,11 +34,11 @@ from cosim.devices.print_cells import CellLoop, print_cells
 from cosim.devices.print_torch import TorchModel, out_of_range
 from cosim.devices.source import prepare
 from cosim.devices.static import check_floating, current_and_slope, found_current
+from cosim.devices.values import ParameterValue, as_parameter, draw, representative
+from cosim.devices.writing import check_moves
 from cosim.errors import ModelError, SpecError
 
 __all__ = ["Device"]
-
-ParameterValue: TypeAlias = float | int | torch.Tensor | torch.distributions.Distribution
 
 _TRACES = 16  # traced models that devices made from one another share
 
@@ -53,7 +53,8 @@ class Device:
     (state = state parameter + state_scale * V(node)), and the parameter that switches writing on.
     set_polarity: sign of the voltage that lowers the resistance.
     parameters: numbers, tensors (one value per cell; they broadcast with the tile), or
-    ``torch.distributions`` (draw them with ``sample``).
+    ``torch.distributions`` (draw them with ``sample``). What is named like an argument of this call
+    and is no text (``state=0.5``) is a parameter too; ``replace`` takes every name.
 
     Raises SpecError for an unknown model or parameter or a value outside its range, ModelError for a
     text that cannot be compiled, ToolNotFound without a compiler.
@@ -66,16 +67,21 @@ class Device:
     def __init__(
         self,
         model: str | Path,
+        /,
         *,
-        state: str | None = None,
+        state: str | ParameterValue | None = None,
         state_range: tuple[float, float] | None = None,
-        state_node: str | None = None,
+        state_node: str | ParameterValue | None = None,
         state_scale: float = 1.0,
-        write: str | None = None,
+        write: str | ParameterValue | None = None,
         set_polarity: int | None = None,
         **parameters: ParameterValue,
     ) -> None:
-        entry = CATALOGUE.get(str(model))
+        named = {"state": state, "state_node": state_node, "write": write}
+        # a number is the value of a parameter that is called so
+        parameters |= {n: v for n, v in named.items() if not (v is None or isinstance(v, str))}
+        state, state_node, write = (v if isinstance(v, str) else None for v in named.values())
+        entry = CATALOGUE.get(str(model)) if isinstance(model, str | Path) else None
         if entry is not None:
             own = (state, state_range, state_node, write, set_polarity)
             if any(value is not None for value in own) or state_scale != 1.0:
@@ -90,33 +96,14 @@ class Device:
             raise ModelError(
                 f"{self.ir.name} has terminals {', '.join(self.ir.terminals)}: a crossbar cell has two"
             )
-        self._given = {name: self._value(name, value) for name, value in parameters.items()}
+        self._given = {name: as_parameter(self.ir, name, value) for name, value in parameters.items()}
         for name in (self.state_parameter, self.write_parameter):
             if name is not None:
                 self.ir.parameter(name)
+        tracked_node(self)  # refuses a state_node that is none
         self._check_parameters()
         if entry is None:
             check_floating(self.ir, self._numbers)
-
-    def _value(self, name: str, value: ParameterValue) -> ParameterValue:
-        known = self.ir.parameter_names
-        if name not in known:
-            raise SpecError(f"{self.ir.name} has no parameter {name!r}; it has: {', '.join(known)}")
-        if isinstance(value, torch.distributions.Distribution):
-            return value
-        tensor = check_finite(as_tensor(value, f"parameter {name}"), f"parameter {name}")
-        if tensor.ndim == 0 and not tensor.requires_grad:
-            number = float(tensor)
-            if self.ir.parameter(name).type != "integer":
-                return number
-            if number != int(number):
-                raise SpecError(f"parameter {name} of {self.ir.name} is {number}: it must be an integer")
-            return int(number)
-        if self.ir.parameter(name).type == "integer":
-            raise SpecError(
-                f"parameter {name} of {self.ir.name} is an integer: give it one value for all cells"
-            )
-        return own(tensor)
 
     def _check_parameters(self) -> None:
         if self._distributions:
@@ -232,7 +219,7 @@ class Device:
 
     # --- other values -------------------------------------------------------------------------------
 
-    def replace(self, **parameters: ParameterValue) -> Device:
+    def replace(self, /, **parameters: ParameterValue) -> Device:
         """The same model with other values for some parameters.
 
         >>> Device("vteam").replace(r_on=100.0).parameters["r_on"]
@@ -241,7 +228,7 @@ class Device:
         other = object.__new__(Device)
         other._entry, other.ir = self._entry, self.ir
         other.__dict__["_traced"] = self._traced
-        other._given = {**self._given, **{k: self._value(k, v) for k, v in parameters.items()}}
+        other._given = {**self._given, **{k: as_parameter(self.ir, k, v) for k, v in parameters.items()}}
         other._check_parameters()
         return other
 
@@ -256,19 +243,13 @@ class Device:
         >>> drawn.parameters["r_on"].shape
         torch.Size([2, 3])
         """
+        shape = as_shape(shape, "shape", ("*cells",))
+        as_instance(generator, "generator", torch.Generator, "torch.Generator().manual_seed(0)")
         drawn = {}
         for name in self._distributions:
             distribution = self._given[name]
             assert isinstance(distribution, torch.distributions.Distribution)
-            uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
-            try:
-                place = distribution.icdf(torch.tensor(0.5)).device  # where its own parameters lie
-                drawn[name] = distribution.icdf(uniform.to(place))
-            except NotImplementedError as error:
-                raise SpecError(
-                    f"parameter {name}: {type(distribution).__name__} has no inverse CDF, so it cannot be "
-                    "drawn with an explicit generator: give a tensor of your own draws"
-                ) from error
+            drawn[name] = draw(name, distribution, shape, generator)
         return self.replace(**drawn)
 
     # --- static I-V ---------------------------------------------------------------------------------
@@ -302,8 +283,7 @@ class Device:
         >>> float(Device("vteam").conductance(1.0))
         0.001
         """
-        if not math.isfinite(v_read) or v_read == 0:
-            raise SpecError(f"v_read is {v_read} V: it must be finite and not 0")
+        v_read = as_read_voltage(v_read)
         return self.current(v_read, state) / v_read
 
     def state_for(self, conductance: Array, v_read: float = 0.1) -> State:
@@ -315,6 +295,7 @@ class Device:
         >>> round(float(device.conductance(device.state_for(5e-4))), 12)
         0.0005
         """
+        v_read = as_read_voltage(v_read)
         wanted = check_positive(as_tensor(conductance, "conductance"), "conductance")
         self._check_shapes(conductance=wanted)
         volts = as_tensor(v_read, "v_read")
@@ -378,6 +359,7 @@ class Device:
         engine: "torch" (any number of devices at once) or "ngspice" (one device).
         Raises SpecError for an unknown engine or option, SolveError if the step becomes too small.
         """
+        check_moves(self)
         return simulate(self, voltage, dt, state, engine, **options)
 
     # --- for other engines --------------------------------------------------------------------------
@@ -445,12 +427,7 @@ class Device:
     @property
     def _numbers(self) -> dict[str, Scalar]:
         """Given values; for a tensor or a distribution a representative one."""
-        found: dict[str, Scalar] = {}
-        for name, value in self._given.items():
-            if isinstance(value, torch.distributions.Distribution):
-                value = value.mean
-            found[name] = float(value.detach().reshape(-1)[0]) if isinstance(value, torch.Tensor) else value
-        return found
+        return {name: representative(name, value) for name, value in self._given.items()}
 
     @functools.cached_property
     def _setup(self) -> Any:

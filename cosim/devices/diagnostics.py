@@ -22,6 +22,7 @@ from cosim.errors import ModelError
 __all__ = ["capture_stderr", "compile_checked", "map_diagnostics"]
 
 T = TypeVar("T")
+_STACK = 1 << 30  # bytes of address space; memory only as deep as it is used
 _LOCK = threading.Lock()  # file descriptor 2 belongs to the whole process
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _PLACE = re.compile(r"-->\s*(?P<file>.+?):(?P<line>\d+):(?P<column>\d+)")
@@ -37,7 +38,7 @@ def compile_checked(source: PreparedSource, compiler: Callable[[str], list[T]]) 
     with tempfile.TemporaryDirectory(prefix="cosim-") as folder:
         path = Path(folder, re.sub(r"\W", "_", source.path.stem) + ".va")
         path.write_text(source.text, encoding="utf-8")
-        modules, failure, printed = capture_stderr(lambda: compiler(str(path)))
+        modules, failure, printed = capture_stderr(lambda: _on_deep_stack(lambda: compiler(str(path))))
     if modules is None or failure is not None:
         raise ModelError(map_diagnostics(source, printed, failure)) from failure
     if len(modules) != len(source.modules):
@@ -45,6 +46,29 @@ def compile_checked(source: PreparedSource, compiler: Callable[[str], list[T]]) 
             f"{source.path}:1: the compiler found {len(modules)} modules, not {len(source.modules)}"
         )
     return modules
+
+
+def _on_deep_stack(call: Callable[[], T]) -> T:
+    """``call()`` in a thread with room for long sums: OpenVAF recurses, and overflow ends the process."""
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(call())
+        except BaseException as error:  # noqa: BLE001  raised again below
+            failed.append(error)
+
+    size = threading.stack_size(_STACK)
+    try:
+        thread = threading.Thread(target=run, name="openvaf", daemon=True)
+        thread.start()
+    finally:
+        threading.stack_size(size)
+    thread.join()
+    if failed:
+        raise failed[0]
+    return done[0]
 
 
 def capture_stderr(call: Callable[[], T]) -> tuple[T | None, BaseException | None, str]:

@@ -17,6 +17,7 @@ import networkx as nx
 from cosim.devices import ir
 from cosim.devices.derivatives import with_jacobian
 from cosim.devices.diagnostics import compile_checked
+from cosim.devices.grounds import without_grounds
 from cosim.devices.ir import Constant, DeviceIR, Function, Input, Instruction
 from cosim.devices.mir import Flow, constants_of, value_name
 from cosim.devices.source import PreparedSource, prepare
@@ -58,7 +59,8 @@ def compile_source(source: PreparedSource, *, module: str | None = None) -> Devi
     if module is not None and module not in names:
         raise ModelError(f"{source.path}: no module {module!r}; it has: {', '.join(names)}")
     chosen = modules[0] if module is None else modules[names.index(module)]
-    compiled = with_jacobian(_Lowering(chosen, source).run())
+    compiled = _Lowering(chosen, source).run()
+    compiled = with_jacobian(without_grounds(compiled, source.grounds[compiled.name]))
     ir.validate(compiled)
     return compiled
 
@@ -109,7 +111,8 @@ class _Lowering:
                 raise self.fail(f"parameter {name} is a string", "use an integer parameter with named codes")
         rows = {j["row_node_idx"] for j in self.dae["jacobian"]}
         for index, node in enumerate(self.dae["nodes"]):
-            if node["is_internal"] and index not in rows:
+            grounded = node["name"] in self.source.grounds[self.module.name]
+            if node["is_internal"] and index not in rows and not grounded:
                 raise self.fail(
                     f"internal node {node['name']} has no equation", "contribute to it or remove it"
                 )

@@ -94,8 +94,11 @@ class Parser(ExpressionParser):
         token = self._next()
         if token.text == "parameter":
             self._parameter(module, start, attributes)
-        elif token.text in ("localparam", "aliasparam") or token.text in _DIRECTIONS | {"branch", "ground"}:
+        elif token.text in ("localparam", "aliasparam", "branch", "ground") or token.text in _DIRECTIONS:
             self._skip_statement(token)
+            if token.text == "ground":
+                names = self.tokens[start : self._at]
+                module.grounds += [name.text for name in names[1:] if name.kind == "name"]
         elif token.text in _TYPES:
             module.variables.extend(self._declarators(token))
         elif token.text == "analog":

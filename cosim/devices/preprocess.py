@@ -88,6 +88,9 @@ class _Cursor:
         self.position += 1
         return self.tokens[self.position - 1]
 
+    def peek(self) -> Token | None:
+        return None if self.position == len(self.tokens) else self.tokens[self.position]
+
     def line(self) -> list[Token]:
         """The rest of the line, with continuation lines, without the newline."""
         start = self.position
@@ -289,9 +292,16 @@ def _word(token: Token, cursor: _Cursor) -> str:
 
 
 def _include_name(token: Token, cursor: _Cursor) -> str:
-    line = [t for t in cursor.line() if not t.is_trivia]
-    text = "".join(t.text for t in line).rstrip(";")
+    """The name behind an include; the line may go on behind it."""
+    text = ""
+    while (word := cursor.peek()) is not None and word.kind != "newline":
+        cursor.next()
+        text += "" if word.is_trivia else word.text
+        if word.kind == "string" or (text.startswith("<") and word.text == ">"):
+            break
     match = re.match(r'"([^"]+)"\Z|<([^>]+)>\Z', text)
     if match is None:
         raise parse_error(token, '`include needs a file name: `include "name.va"')
+    while (word := cursor.peek()) is not None and (word.kind == "space" or word.text == ";"):
+        cursor.next()
     return match.group(1) or match.group(2)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from itertools import pairwise
 
 from cosim.devices.ir import (
     FUNCTIONS,
@@ -25,20 +24,10 @@ from cosim.devices.ir import (
     Type,
     node_pair,
 )
-from cosim.errors import ModelError
+from cosim.devices.osdi_names import osdi_name, osdi_nodes, osdi_parameters
 from cosim.text import Emitter, check_identifier
 
-__all__ = ["EXPRESSIONS", "osdi_name", "print_c"]
-
-# what SPICE takes for a device or a model type of its own before it looks into an OSDI library
-_SPICE_NAMES = """
-    asrc bjt bsim1 bsim2 bsim3 bsim3v0 bsim3v1 bsim3v32 b4soi bsim4 bsim4v5 bsim4v6 bsim4v7 b3soipd b3soifd
-    b3soidd capacitor cccs ccvs cpllines cswitch diode hfet1 hfet2 hicum2 hisim2 hisimhv1 hisimhv2 inductor
-    mutual isource jfet jfet2 ltra mes mesa mos1 mos2 mos3 mos6 mos9 resistor soi3 switch tranline transline
-    urc vbic vccs vcvs vsource vdmos nbjt nbjt2 numd numd2 numos
-    r res c cap l ind d npn pnp lpnp njf pjf nmf pmf nhfet phfet nmos pmos nsoi psoi vdmosn vdmosp sw csw
-    vswitch iswitch txl cpl
-"""
+__all__ = ["EXPRESSIONS", "print_c"]
 
 _C_TYPES: dict[Type, str] = {
     "real": "double",
@@ -101,24 +90,7 @@ def print_c(ir: DeviceIR, instance: Collection[str]) -> str:
     """
     for name in instance:
         ir.parameter(name)
-    for first, second in pairwise(sorted(ir.parameter_names, key=str.lower)):
-        if first.lower() == second.lower():
-            raise ModelError(
-                f"{ir.name}: SPICE cannot tell the parameters {first} and {second} apart: rename one"
-            )
-    for name in ir.parameter_names:
-        if name.lower() == "m" or (name.lower() == "level" and name in instance):
-            raise ModelError(f"{ir.name}: SPICE reads a parameter {name} in its own way: rename it")
     return _Printer(ir, [p for p in ir.parameters if p.name in instance]).text()
-
-
-def osdi_name(module: str) -> str:
-    """Name in the OSDI library of a Verilog-A module: another one where SPICE has a device of that name.
-
-    >>> osdi_name("vteam"), osdi_name("Diode")
-    ('vteam', 'va_Diode')
-    """
-    return f"va_{module}" if module.lower() in _SPICE_NAMES.split() else module
 
 
 class _Printer:
@@ -388,7 +360,8 @@ class _Printer:
                 out.line(f"{{{pair.first}, {'NONE' if pair.second is None else pair.second}}},")
             if not ir.collapsible:
                 out.line("{NONE, NONE},")
-        names = ["$mfactor", *(p.name for p in self.ordered)]
+        called = osdi_parameters(ir)
+        names = ["$mfactor", *(called[p.name] for p in self.ordered)]
         for k, name in enumerate(names):
             alias = ', "m"' if k == 0 else ""
             out.line(f'static char *name_{k}[] = {{"{name}"{alias}}};')
@@ -406,7 +379,7 @@ class _Printer:
         react = f"offsetof(Instance, react) + {k} * sizeof(double)" if k in self.react_rows else "NONE"
         flow = node.kind == "flow"
         units = ('"A"', '"V"') if flow else ('"V"', '"A"')
-        texts = f"{_quote(node.name)}, {units[0]}, {units[1]}"
+        texts = f"{_quote(osdi_nodes(self.ir)[node.name])}, {units[0]}, {units[1]}"
         return f"{{{texts}, {resist}, {react}, NONE, NONE, {str(flow).lower()}}},"
 
     def exports(self) -> None:

@@ -50,13 +50,15 @@ class PreparedSource:
     ``line_map[k - 1]`` is the (file, line) that line ``k`` of ``text`` comes from. ``features``
     names what needs care: ddt, idt, idtmod, ddx, limexp, limit, noise, abstime, analysis, simparam,
     temperature, discontinuity, loop, initial_step, string_parameter. ``notes`` says what was left out.
-    ``digest`` is of ``text`` and of the author's instance parameters; comments do not change it.
+    ``grounds`` are the nodes that each module declares as ground. ``digest`` is of ``text`` and of the
+    author's instance parameters; comments do not change it.
     """
 
     path: Path
     text: str
     modules: tuple[str, ...]
     parameters: tuple[ParameterDeclaration, ...]
+    grounds: dict[str, frozenset[str]]
     features: frozenset[str]
     notes: tuple[str, ...]
     line_map: tuple[tuple[str, int], ...]
@@ -101,6 +103,7 @@ def prepare(path: Path | str) -> PreparedSource:
         text=text,
         modules=tuple(module.name for module in modules),
         parameters=parameters,
+        grounds={module.name: frozenset(module.grounds) for module in modules},
         features=find_features(tokens, frozenset(parameter.type for parameter in parameters)),
         notes=tuple(parser.notes),
         line_map=tuple(line_map),

@@ -145,6 +145,7 @@ class Module:
     name: str
     token: Token
     parameters: list[Parameter] = field(default_factory=list)
+    grounds: list[str] = field(default_factory=list)
     variables: list[Declaration] = field(default_factory=list)
     functions: list[Function] = field(default_factory=list)
     initial: list[Statement] = field(default_factory=list)

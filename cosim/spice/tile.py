@@ -22,6 +22,7 @@ import torch
 from cosim.arrays import Array
 from cosim.checks import as_integer
 from cosim.crossbar import Solution, Tile, Wires
+from cosim.devices.osdi_names import osdi_parameters
 from cosim.errors import SpecError
 from cosim.jobs import Job, as_timeout, run_jobs, workers_pool
 from cosim.spice.deck import (
@@ -231,19 +232,20 @@ def given_values(device: Device) -> dict[str, float | torch.Tensor]:
 
 def _shared_parameters(tile: Tile) -> tuple[tuple[str, float], ...]:
     own = set(per_cell(tile))
-    return tuple((name, float(value)) for name, value in given_values(tile.device).items() if name not in own)
+    called, given = osdi_parameters(tile.device.ir), given_values(tile.device)
+    return tuple((called[name], float(value)) for name, value in given.items() if name not in own)
 
 
 def _cell_parameters(tile: Tile, index: tuple[int, ...]) -> list[list[tuple[tuple[str, float], ...]]]:
     """(name, value) pairs of every cell, [row][column]."""
     cells: list[list[tuple[tuple[str, float], ...]]]
     cells = [[()] * tile.columns for _ in range(tile.rows)]
-    given = given_values(tile.device)
+    given, called = given_values(tile.device), osdi_parameters(tile.device.ir)
     for name in per_cell(tile):
         value = tile.state if name == tile.device.state_parameter else torch.as_tensor(given[name])
         grid = torch.broadcast_to(value, tile.shape)[index].detach().to("cpu", torch.float64).tolist()
         for cell_line, line in zip(cells, grid, strict=True):
-            cell_line[:] = [(*cell, (name, x)) for cell, x in zip(cell_line, line, strict=True)]
+            cell_line[:] = [(*cell, (called[name], x)) for cell, x in zip(cell_line, line, strict=True)]
     return cells
 
 

@@ -12,6 +12,7 @@ import torch
 
 from cosim.devices.dynamics import Trace, register_engine, state_from, tracked_node
 from cosim.devices.held import Held
+from cosim.devices.osdi_names import osdi_nodes, osdi_parameters
 from cosim.errors import CosimError, SpecError, ToolFailed
 from cosim.jobs import JobResult, run_jobs
 from cosim.spice.deck import (
@@ -46,8 +47,9 @@ def transient_deck(
     device: Device, waveform: Waveform, own: Mapping[str, float], *, reltol: float, max_step: float
 ) -> Deck:
     """One device from a source that follows ``waveform`` to ground. own: parameters of the instance."""
-    given = given_values(device).items()
-    shared = tuple((name, float(value)) for name, value in given if name not in own)
+    called, given = osdi_parameters(device.ir), given_values(device).items()
+    shared = tuple((called[name], float(value)) for name, value in given if name not in own)
+    instance = tuple((called[name], value) for name, value in own.items())
     return Deck(
         title=f"{device.name} under a waveform of {len(waveform.seconds)} samples",
         header=(("units", "s, V, A"), ("model", f"{device.name}, digest {device.digest}")),
@@ -55,7 +57,7 @@ def transient_deck(
         models=(ModelCard(name="cell", module=device.name, parameters=shared),),
         elements=(
             WaveformSource(name=_SOURCE, p="p", n=GROUND, waveform=waveform),
-            DeviceInstance(name=_INSTANCE, nodes=("p", GROUND), model="cell", parameters=tuple(own.items())),
+            DeviceInstance(name=_INSTANCE, nodes=("p", GROUND), model="cell", parameters=instance),
         ),
         analyses=(Transient(stop=waveform.seconds[-1], step=max_step, max_step=max_step),),
         saves=_saves(device),
@@ -155,8 +157,10 @@ def _instances(device: Device, state: torch.Tensor | None, cells: torch.Size) ->
 
 
 def _saves(device: Device) -> tuple[Save, ...]:
-    node = tracked_node(device)
-    return (Current(source=_SOURCE), *(() if node is None else (InternalNode(device=_INSTANCE, node=node),)))
+    current, node = Current(source=_SOURCE), tracked_node(device)
+    if node is None:
+        return (current,)
+    return current, InternalNode(device=_INSTANCE, node=osdi_nodes(device.ir)[node])
 
 
 def _saved(device: Device) -> list[str]:

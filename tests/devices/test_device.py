@@ -466,30 +466,6 @@ def test_what_was_left_out_is_said(tmp_path: Path) -> None:
     assert Device("vteam").notes == ()
 
 
-def test_parameters_that_differ_in_case_only_are_refused_in_spice(tmp_path: Path) -> None:
-    path = tmp_path / "twins.va"
-    path.write_text(
-        '`include "disciplines.vams"\nmodule twins(p, n); inout p, n; electrical p, n;\n'
-        "parameter real g = 1e-3; parameter real G = 2e-3;\nanalog I(p, n) <+ (g + G) * V(p, n);\nendmodule\n"
-    )
-    assert float(Device(path, g=5e-3).current(1.0)) == pytest.approx(7e-3)
-    with pytest.raises(ModelError, match=r"twins: SPICE cannot tell the parameters g and G apart: rename"):
-        Device(path).osdi()
-
-
-@pytest.mark.parametrize(("name", "kind"), [("m", ""), ("M", ""), ("level", '(* type = "instance" *) ')])
-def test_parameters_that_spice_reads_in_its_own_way_are_refused(name: str, kind: str, tmp_path: Path) -> None:
-    """ngspice multiplies the current by ``m``, and drops ``level`` from a model card."""
-    path = tmp_path / "taken.va"
-    path.write_text(
-        '`include "disciplines.vams"\nmodule taken(p, n); inout p, n; electrical p, n;\n'
-        f"{kind}parameter real {name} = 1e-3;\nanalog I(p, n) <+ {name} * V(p, n);\nendmodule\n"
-    )
-    assert float(Device(path).current(1.0)) == pytest.approx(1e-3)
-    with pytest.raises(ModelError, match=rf"taken: SPICE reads a parameter {name} in its own way: rename it"):
-        Device(path).osdi()
-
-
 @pytest.mark.parametrize("kind", ["", '(* type = "instance" *) '])
 @pytest.mark.parametrize("name", ["node", "double", "NONE", "mfactor", "given_r", "lambda"])
 def test_names_that_c_or_the_printer_use_are_free(name: str, kind: str, tmp_path: Path) -> None:

@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cosim
 from cosim.devices.diagnostics import capture_stderr, compile_checked, map_diagnostics
+from cosim.devices.print_c import print_c
 from cosim.devices.source import PreparedSource, prepare
 from cosim.devices.tokens import tokenize
 from cosim.errors import CosimError, ModelError, ParseError
 from cosim.shipped import VERILOG_A
+from tolerances import LONG_SUM
 
 openvaf_py = pytest.importorskip("openvaf_py", reason="no wheel of openvaf-py for this Python")
 
@@ -694,3 +698,38 @@ def test_mutated_sources_raise_nothing_else(tmp_path_factory: pytest.TempPathFac
         assert len(source.line_map) == source.text.count("\n")
     else:
         assert path.name in str(source)
+
+
+LONG = {
+    "sum": "I(p, n) <+ 1e-9*(" + " + ".join(["V(p, n)"] * 8000) + ");",
+    "signs": "I(p, n) <+ 8e-6*(" + "- " * 8000 + "V(p, n));",
+    "statements": "v = 0; " + "v = v + V(p, n); " * 8000 + "I(p, n) <+ 1e-9*v;",
+}
+
+
+@pytest.mark.parametrize(
+    "kind", ["sum", *(pytest.param(k, marks=pytest.mark.slow) for k in ("signs", "statements"))]
+)
+def test_8000_terms_are_evaluated(kind: str, tmp_path: Path):
+    """In torch with its gradient; an overflow of the stack would end this process."""
+    path = tmp_path / "long.va"
+    path.write_text(
+        f'`include "disciplines.vams"\nmodule long(p, n); inout p, n; electrical p, n; real v;\n'
+        f"analog begin {LONG[kind]} end\nendmodule\n"
+    )
+    device = cosim.Device(path)
+    volts = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    device.current(volts).backward()
+    assert float(device.current_and_slope(volts.detach(), None)[1]) == pytest.approx(8e-6, rel=LONG_SUM)
+    assert float(volts.grad) == pytest.approx(8e-6, rel=LONG_SUM)  # type: ignore[arg-type]  # it has one
+    print_c(device.ir, device.ir.parameter_names)
+
+
+def test_expressions_nested_too_deeply_are_refused(tmp_path: Path):
+    path = tmp_path / "deep.va"
+    path.write_text(
+        '`include "disciplines.vams"\nmodule deep(p, n); inout p, n; electrical p, n;\n'
+        f"analog I(p, n) <+ {'(' * 8000}V(p, n){')' * 8000};\nendmodule\n"
+    )
+    with pytest.raises(ParseError, match=r"nested more than 100 deep: use variables in between"):
+        cosim.Device(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from cosim import __version__
-from cosim.devices.print_c import osdi_name
+from cosim.devices.osdi_names import osdi_name
 from cosim.errors import SpecError
 from cosim.spice.deck import (
     Current,

@@ -1,0 +1,68 @@
+"""Values of a model's parameters: what a caller gave, checked against what the model declares."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import torch
+
+from cosim.arrays import as_tensor, check_finite, own
+from cosim.devices.ir import DeviceIR, Scalar
+from cosim.errors import SpecError
+
+__all__ = ["ParameterValue", "as_parameter", "draw", "representative"]
+
+ParameterValue: TypeAlias = float | int | torch.Tensor | torch.distributions.Distribution
+
+
+def as_parameter(ir: DeviceIR, name: str, value: Any) -> ParameterValue:
+    """A number, a tensor that belongs to the device, or a distribution; SpecError if it is none of them."""
+    known = ir.parameter_names
+    if name not in known:
+        raise SpecError(f"{ir.name} has no parameter {name!r}; it has: {', '.join(known)}")
+    if isinstance(value, torch.distributions.Distribution):
+        return value
+    tensor = check_finite(as_tensor(value, f"parameter {name}"), f"parameter {name}")
+    whole = ir.parameter(name).type == "integer"
+    if tensor.numel() == 0:
+        raise SpecError(f"parameter {name} of {ir.name} has the shape {tuple(tensor.shape)}: it is empty")
+    if whole and (tensor.ndim or tensor.requires_grad):
+        raise SpecError(f"parameter {name} of {ir.name} is an integer: give it one value for all cells")
+    if tensor.ndim or tensor.requires_grad:
+        return own(tensor)
+    number = float(tensor)
+    if whole and number != int(number):
+        raise SpecError(f"parameter {name} of {ir.name} is {number}: it must be an integer")
+    if whole and not abs(number) < 2**31:
+        raise SpecError(f"parameter {name} of {ir.name} is {number}: it does not fit 32 bits")
+    return int(number) if whole else number
+
+
+def draw(
+    name: str,
+    distribution: torch.distributions.Distribution,
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """One value of parameter ``name`` per cell; SpecError for a distribution without an inverse CDF."""
+    uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
+    try:
+        place = distribution.icdf(torch.tensor(0.5)).device  # where its own parameters lie
+        return distribution.icdf(uniform.to(place))
+    except NotImplementedError as error:
+        raise SpecError(
+            f"parameter {name}: {type(distribution).__name__} has no inverse CDF, so it cannot be "
+            "drawn with an explicit generator: give a tensor of your own draws"
+        ) from error
+
+
+def representative(name: str, value: ParameterValue) -> Scalar:
+    """One number for a tensor or a distribution."""
+    if isinstance(value, torch.distributions.Distribution):
+        try:
+            value = value.mean
+        except NotImplementedError as error:
+            raise SpecError(
+                f"parameter {name}: {type(value).__name__} has no mean: give a tensor of your own draws"
+            ) from error
+    return float(value.detach().reshape(-1)[0]) if isinstance(value, torch.Tensor) else value
