@@ -40,10 +40,12 @@ _solve_band: Any = get_lapack_funcs("tbtrs", dtype=np.float64)
 _PATH = 512  # cells of the integral over a whole way
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
 # Gauss-Lobatto of 5 points: with the ends of a cell, where a limit between two nodes would be passed
-_LOBATTO = np.array([-1.0, -math.sqrt(3 / 7), 0.0, math.sqrt(3 / 7)])
+_LOBATTO_NODES = np.array([-1.0, -math.sqrt(3 / 7), 0.0, math.sqrt(3 / 7), 1.0])
 _LOBATTO_WEIGHTS = np.array([1 / 10, 49 / 90, 32 / 45, 49 / 90, 1 / 10])
-_POINTS = np.append(np.arange(_CELLS)[:, None] + 0.5 * (1.0 + _LOBATTO), _CELLS)  # in cells from the start
-_OF_CELL = 4 * np.arange(_CELLS)[:, None] + np.arange(5)  # points of each cell
+# of a way, from its start: where a state leaves a bound at which its window is 0, time passes like the
+# logarithm of the distance, which even cells would take for a rest
+_NEAR = np.append(0.0, 2.0 ** np.arange(-40, 0))
+_EVEN = np.linspace(0.0, 1.0, _CELLS + 1)
 _SWEEPS = 4  # over samples in which the state runs far
 _LONGEST = 256  # samples of a sweep
 _JOINT = 1e-6  # of the state range, what the time integral resolves: a sample may start so far from the last
@@ -105,13 +107,16 @@ def time_to_reach(device: Device, voltage: float, state: float, target: float) -
     low, high = device.state_range
     rate = _Rate(device, float(device.check_state(state)))
     end = (float(device.check_state(target)) - low) / (high - low)
-    edges = np.linspace(rate.start, end, _PATH + 1)
-    width = 0.5 * (edges[1] - edges[0])
-    places = (edges[:-1, None] + width * (1.0 + _NODES)).reshape(-1)
-    flow, _ = rate(np.full(places.shape, float(voltage)), places)
-    if not (flow * np.sign(width) > 0.0).all():
-        return 0.0 if width == 0.0 else math.inf
-    return float((abs(width) / np.abs(flow)).reshape(-1, len(_WEIGHTS)) @ _WEIGHTS @ np.ones(_PATH))
+    even = np.linspace(0.0, 1.0, _PATH + 1)[1:-1]
+    edges = rate.start + (end - rate.start) * np.concatenate(
+        [even[0] * _NEAR, even, 1.0 - even[0] * _NEAR[::-1]]
+    )
+    width = 0.5 * np.diff(edges)[:, None]
+    places = edges[:-1, None] + width * (1.0 + _NODES)
+    flow, _ = rate(np.full(places.size, float(voltage)), places.reshape(-1))
+    if not (flow * np.sign(end - rate.start) > 0.0).all():
+        return 0.0 if end == rate.start else math.inf
+    return float(np.sum(np.abs(width / flow.reshape(places.shape)) @ _WEIGHTS))
 
 
 def _current(device: Device, volts: torch.Tensor, path: torch.Tensor) -> torch.Tensor:
@@ -229,15 +234,17 @@ class _Runner:
         span = np.where(way > 0.0, 1.0 - here, -here)  # to the bound it runs towards
         every = np.arange(len(starts))
         with np.errstate(divide="ignore", invalid="ignore"):
-            for _ in range(_ZOOMS):
-                width = span / _CELLS
-                flow = self._flow(volts, here[:, None] + width[:, None] * _POINTS) * way[:, None]
-                slowness = np.where(flow > 0.0, 0.5 * np.abs(width)[:, None] / flow, np.inf)
-                time = slowness[:, _OF_CELL] @ _LOBATTO_WEIGHTS
+            for zoom in range(_ZOOMS):
+                edges = np.append(_NEAR, 1.0) if zoom == 0 else _EVEN
+                size = np.diff(edges)
+                points = edges[:-1, None] + 0.5 * size[:, None] * (1.0 + _LOBATTO_NODES)
+                flow = self._flow(volts, here[:, None] + span[:, None] * points.reshape(-1)) * way[:, None]
+                slowness = np.where(flow > 0.0, 0.5 * np.abs(span)[:, None] / flow, np.inf)
+                time = slowness.reshape(len(here), *points.shape) @ _LOBATTO_WEIGHTS * size
                 passed = np.cumsum(time, 1)
-                cell = np.minimum((passed < left[:, None]).sum(1), _CELLS - 1)
+                cell = np.minimum((passed < left[:, None]).sum(1), len(size) - 1)
                 left = left - np.where(cell > 0, passed[every, cell - 1], 0.0)
-                here, span = here + cell * width, width
+                here, span = here + edges[cell] * span, size[cell] * span
             return here + span * np.fmin(left / time[every, cell], 1.0)
 
     def _flow(self, volts: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import torch
 
 from cosim import Device
 from cosim.devices import held as held_module
-from cosim.devices.held import simulate_held, state_rate
+from cosim.devices.held import simulate_held, state_rate, time_to_reach
 from cosim.errors import SpecError
 from tolerances import HELD, SLIDING_LIMIT, SLIDING_TARGET, TORCH_TRANSIENT
 
@@ -131,3 +131,20 @@ def test_devices_with_cells_are_refused():
     device = Device("vteam", r_on=torch.tensor([50.0, 60.0]))
     with pytest.raises(SpecError, match="use Device.simulate"):
         simulate_held(device, [0.1], 1e-9, 0.1)
+
+
+@pytest.mark.parametrize("distance", [1e-9, 1e-6, 1e-3])
+def test_a_state_leaves_a_bound_at_which_its_window_is_0(distance: float) -> None:
+    """Linear ion drift in Joglekar's window: dt = (1 + (r_off/r_on - 1) d) / (k d (1 - d)) dd, d from ON."""
+    device = Device("linear_ion_drift")
+    r_on, r_off, volts = 100.0, 16e3, -1.0
+    k = 4 * 1e-14 * r_on / (10e-9) ** 2 * -volts / r_on  # 1/s
+
+    def time(d: float) -> float:
+        return (math.log(d / (1 - d)) - (r_off / r_on - 1) * math.log1p(-d)) / k
+
+    for reached in (0.1, 0.5, 0.9):
+        wanted = time(reached) - time(distance)
+        assert time_to_reach(device, volts, 1 - distance, 1 - reached) == pytest.approx(wanted, rel=HELD)
+        state = simulate_held(device, [volts], wanted, 1 - distance).state[-1]
+        assert float(state) == pytest.approx(1 - reached, abs=SLIDING_LIMIT * 100)
