@@ -212,6 +212,7 @@ class Status(enum.IntEnum):
     SINGULAR = 2
     NOT_FINITE = 3
     NOT_RUN = 4
+    INEXACT = 5
 
     @property
     def remedy(self) -> str:
@@ -220,9 +221,10 @@ class Status(enum.IntEnum):
 
 _REMEDIES = {
     Status.SOLVED: "none needed",
-    Status.NOT_CONVERGED: "lower the voltages, or raise max_iterations",
+    Status.NOT_CONVERGED: "raise max_iterations or memory, or lower the voltages",
     Status.SINGULAR: "connect every node: check for lines without any conducting cell",
     Status.NOT_FINITE: "the device equations overflow at these voltages: lower them",
+    Status.INEXACT: "rounding leaves more than the tolerance, see stats['error_bound']: raise tolerance",
     Status.NOT_RUN: "the run stopped before this vector: see stats for the reason",
 }
 

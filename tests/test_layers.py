@@ -40,7 +40,7 @@ solvers.blocks solvers.leaf solvers.rounds solvers.elimination solvers.probes so
 solvers.stiffness solvers.sweep
 solvers.linear
 solvers.lines solvers.preconditioner solvers.library solvers.network solvers.krylov solvers.kernel
-solvers.iteration solvers.implicit
+solvers.mesh solvers.acceptance solvers.exact solvers.iteration solvers.implicit
 solvers.newton
 engines
 ladder

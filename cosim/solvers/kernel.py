@@ -108,9 +108,9 @@ def _on_every_thread(code: ctypes.CDLL, task: Task, vectors: int) -> None:
 
 
 def _lines(network: Network) -> list[torch.Tensor | None]:
-    """Segments, and the shares of far ends, as newton.c has them; one leading axis for all."""
-    lines = network.lines
-    parts = (lines.word, lines.bit, lines.word_share(), lines.bit_share())
+    """Arms of word and bit lines, as newton.c has them; one leading axis for all."""
+    word, bit = network.lines.word_arms(), network.lines.bit_arms()
+    parts = (word.near, bit.near, word.rest, bit.rest)
     size = (max(len(part) for part in parts if part is not None), *network.shape)
     return [part if part is None else _laned(part[:, :, 0].expand(size)) for part in parts]
 

@@ -1,7 +1,7 @@
 """The C text of newton: compiled at the first use behind a device's loop over cells, and called from Python.
 
 Without a C compiler there is no library, and everything runs in torch: the same results, later. A
-compiler that is there and fails is told in a warning.
+warning says so, once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cosim.devices.build import build
 from cosim.devices.print_cells import CellLoop
 from cosim.errors import ToolFailed, ToolNotFound
 
-__all__ = ["LANES", "Task", "draw", "library", "numbers", "pointers", "spread"]
+__all__ = ["LANES", "Task", "library", "numbers", "pointers", "spread"]
 
 LANES = 16  # columns of a row that are worked on at once: the floats of the longest vector registers
 
@@ -57,15 +57,16 @@ def library(loop: CellLoop, like: torch.Tensor) -> ctypes.CDLL | None:
 def _load(cells: str) -> ctypes.CDLL | None:
     try:
         loaded = ctypes.CDLL(str(build(_text(cells), "newton", fast=True)))
-    except ToolNotFound:
-        return None
-    except (ToolFailed, OSError) as error:
-        warnings.warn(f"newton takes several times as long, without compiled code: {error}", stacklevel=2)
+    except (ToolNotFound, ToolFailed, OSError) as error:
+        _tell(f"newton takes several times as long, without compiled code: {error}")
         return None
     loaded.cosim_solve.argtypes = [ctypes.POINTER(Task)]
-    loaded.cosim_draw.argtypes = [*[_number] * 4, *[_pointer] * 6]
-    loaded.cosim_draw.restype = None
     return loaded
+
+
+@functools.cache
+def _tell(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 def _text(cells: str) -> str:
@@ -77,26 +78,6 @@ def _text(cells: str) -> str:
         parts += [*head, drop, "#undef REAL", "#undef NAME"]
     parts.append((here / "newton.c").read_text())
     return "\n".join(parts)
-
-
-def draw(
-    code: ctypes.CDLL, loop: CellLoop, fields: list[torch.Tensor], volts: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Currents, A, and slopes, S, at ``volts (tiles, rows, batch, columns)``; fields may have axes of 1."""
-    tiles, rows, batch, columns = volts.shape
-    volts = volts.contiguous()
-    current, slope = torch.empty_like(volts), torch.empty_like(volts)
-    fields = [spread(field, (rows, columns)).contiguous() for field in fields]
-    strides = [0 if len(field) == 1 else field.stride(0) for field in fields]
-    constants = torch.tensor(loop.constants, dtype=volts.dtype)
-    code.cosim_draw(
-        *(tiles, rows, batch, columns),
-        constants.data_ptr(),
-        pointers(fields),
-        numbers(strides),
-        *(part.data_ptr() for part in (volts, current, slope)),
-    )
-    return current, slope
 
 
 def spread(field: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:

@@ -1,5 +1,10 @@
 """The wires as a Newton iteration sees them: cell currents in, voltages taken from the cells out.
 
+A current drawn at node l of a line lowers node k, nearer to the driver, by ``near_k rest_l / (near +
+rest)`` volts per ampere: what lies between the near end and k, and between l and the far end. So the
+drop is two running sums of positive multiples of the currents, right for any resistances; sums of what
+the segments carry would cancel where an end is nearly open, or a segment nearly broken.
+
 Cell arrays are ``(tiles, rows, batch, columns)``: every row is one matrix of vectors by columns, which
 is what the dense products of a row want, and the work along a row stays in the cache.
 """
@@ -12,7 +17,9 @@ import torch
 
 from cosim.wires import Segments
 
-__all__ = ["Lines", "turn"]
+__all__ = ["OPEN", "Arms", "Lines", "turn"]
+
+OPEN = 1e150  # ohm, for inf: a product with it must not be undefined
 
 
 def turn(cells: torch.Tensor) -> torch.Tensor:
@@ -63,39 +70,27 @@ class Lines:
             bit_far=None if self.bit_far is None else _pick(self.bit_far, tiles),
         )
 
-    def word_share(self, rows: slice = slice(None)) -> torch.Tensor | None:
-        """Of the current of each cell, what comes through the far end of its word line; None: open."""
-        if self.word_far is None:
-            return None
-        along = self.word[:, rows].cumsum(-1)
-        return _share(along, along[..., -1:] + self.word_far[:, rows])
+    def word_arms(self, rows: slice = slice(None)) -> Arms:
+        """Of the word lines, ``(tiles or 1, rows, 1, columns)``."""
+        return Arms.of(self.word[:, rows], None if self.word_far is None else self.word_far[:, rows], 3)
 
-    def bit_share(self) -> torch.Tensor | None:
-        """The same of the bit lines."""
-        if self.bit_far is None:
-            return None
-        along = self.bit.flip(1).cumsum(1).flip(1)
-        return _share(along, along[:, :1] + self.bit_far)
+    def bit_arms(self) -> Arms:
+        """Of the bit lines, in the same shape; their near end is behind the last row."""
+        return Arms.of(self.bit.flip(1), self.bit_far, 1).flip(1)
 
     def word_drop(self, current: torch.Tensor, tiles: slice, rows: slice) -> torch.Tensor:
         """Volts from the drivers to the word line nodes, for the cell currents of some rows."""
-        lines = self.pick(tiles)
-        segment = lines.word[:, rows]
-        summed = current.cumsum(-1)
-        # what the segment before a cell carries: its own current and that of the cells behind it
-        flow = (current - summed).add_(summed[..., -1:])
-        share = lines.word_share(rows)
-        if share is not None:
-            flow = flow - (current * share).sum(-1, keepdim=True)
-        return (segment * flow).cumsum(-1)
+        arms = self.pick(tiles).word_arms(rows)
+        seen = current if arms.rest is None else current * arms.rest
+        before, beyond = (current * arms.near).cumsum(-1), seen.flip(-1).cumsum(-1).flip(-1)
+        return arms.drop(before, beyond - seen)
 
     def bit_drop(self, current: torch.Tensor) -> torch.Tensor:
         """Volts from the bit line nodes to the sense nodes, for all cell currents."""
-        flow = _running_sum(current)
-        share = self.bit_share()
-        if share is not None:
-            flow = flow - (current * share).sum(1, keepdim=True)
-        return _running_sum(self.bit * flow, backwards=True)
+        arms = self.bit_arms()
+        seen = current if arms.rest is None else current * arms.rest
+        before = _running_sum(current * arms.near, backwards=True)
+        return arms.drop(before, _running_sum(seen) - seen)
 
     def drop(self, current: torch.Tensor) -> torch.Tensor:
         """Volts that the wires take from every cell; differentiable in the resistances."""
@@ -106,10 +101,41 @@ def _pick(part: torch.Tensor, tiles: slice | torch.Tensor) -> torch.Tensor:
     return part if len(part) == 1 else part[tiles]
 
 
-def _share(along: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
-    """Near end to cell over the whole line: both ends are at one voltage."""
-    # a line without any resistance has no say in where its current comes from: the near end
-    return torch.where(total > 0, along / torch.where(total > 0, total, 1.0), 0.0)
+@dataclass(frozen=True, kw_only=True)
+class Arms:
+    """Resistances from the nodes of lines to their two ends, one of them over that of the whole line.
+
+    What a current into node l does to node k is ``near_k rest_l`` volts per ampere where k is the nearer
+    one, ``near_l rest_k`` where l is. A rest of None is 1 everywhere: the far ends are open.
+    """
+
+    near: torch.Tensor
+    rest: torch.Tensor | None
+
+    @classmethod
+    def of(cls, segment: torch.Tensor, far: torch.Tensor | None, dim: int) -> Arms:
+        """The first node of ``dim`` is behind the near end."""
+        near = segment.cumsum(dim)
+        if far is None:
+            return cls(near=near, rest=None)
+        first, behind = segment.split([1, segment.shape[dim] - 1], dim)
+        behind = torch.cat([behind, torch.zeros_like(first)], dim)
+        rest = behind.flip(dim).cumsum(dim).flip(dim) + far
+        total = first + rest.narrow(dim, 0, 1)
+        # a line without any resistance has no say in where its current comes from
+        whole = torch.where(total > 0, total, 1.0)
+        stronger = first <= far  # its arm stays in ohm: the other may be all that there is
+        return cls(
+            near=torch.where(stronger, near, near / whole), rest=torch.where(stronger, rest / whole, rest)
+        )
+
+    def flip(self, dim: int) -> Arms:
+        return Arms(near=self.near.flip(dim), rest=None if self.rest is None else self.rest.flip(dim))
+
+    def drop(self, before: torch.Tensor, beyond: torch.Tensor) -> torch.Tensor:
+        """Volts, for the sums of ``near`` times current up to each node, of ``rest`` times it beyond."""
+        beyond = beyond * self.near
+        return beyond + (before if self.rest is None else before * self.rest)
 
 
 def _running_sum(cells: torch.Tensor, *, backwards: bool = False) -> torch.Tensor:

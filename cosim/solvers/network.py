@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import torch
 
 from cosim.devices.print_cells import LINEAR, CellLoop
-from cosim.solvers.library import draw, library
 from cosim.solvers.lines import Lines, turn
 from cosim.solvers.preconditioner import chunks
+from cosim.wires import Segments
 
 if TYPE_CHECKING:
     from cosim.devices.device import Device
@@ -30,7 +30,7 @@ ALL = slice(None)
 class Cells(Protocol):
     """The law of the cells; arrays are ``(tiles, rows, batch, columns)``."""
 
-    def at(self, voltage: torch.Tensor, tiles: slice, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    def law(self, voltage: torch.Tensor, tiles: slice, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
         """Currents, A, and slopes, S, of a part of the cells."""
         ...
 
@@ -63,14 +63,9 @@ class DeviceCells:
     state: torch.Tensor
     parameters: Mapping[str, torch.Tensor]
 
-    def at(self, voltage: torch.Tensor, tiles: slice, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    def law(self, voltage: torch.Tensor, tiles: slice, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
         parameters = {name: _part(value, tiles, rows) for name, value in self.parameters.items()}
-        state = _part(self.state, tiles, rows)
-        loop = None if torch.is_grad_enabled() else self.loop
-        code = None if loop is None else library(loop, voltage)
-        if loop is None or code is None:
-            return self.device.current_and_slope(voltage, state, parameters)
-        return draw(code, loop, self.device.loop_fields(state, parameters), voltage)
+        return self.device.current_and_slope(voltage, _part(self.state, tiles, rows), parameters)
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
@@ -97,7 +92,7 @@ class LinearCells:
 
     slope: torch.Tensor
 
-    def at(self, voltage: torch.Tensor, tiles: slice, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    def law(self, voltage: torch.Tensor, tiles: slice, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
         slope = self.slope[tiles, rows]
         return slope * voltage, slope
 
@@ -195,7 +190,8 @@ class Network:
     """Tiles, with one axis for all of them, and the voltages in series with their cells."""
 
     cells: Cells
-    lines: Lines
+    segments: Segments  # with one axis for the tiles, or for all of them
+    lines: Lines  # the same in the order of the arrays
     drive: torch.Tensor  # (tiles, rows or 1, batch, columns or 1) V
     shape: tuple[int, int]  # (rows, columns) as the arrays have them
     turned: bool  # word and bit lines exchanged, so that rows are the longer side
@@ -222,6 +218,7 @@ class Network:
         return replace(
             self,
             cells=self.cells.pick(tiles, vectors),
+            segments=self.segments.pick(tiles),
             lines=self.lines.pick(tiles),
             drive=self.drive[tiles][:, :, vectors],
         )
@@ -231,6 +228,7 @@ class Network:
         return replace(
             self,
             cells=self.cells.apart(tiles, vectors),
+            segments=self.segments.pick(tiles),
             lines=self.lines.pick(tiles),
             drive=self.drive[tiles, :, vectors].unsqueeze(2),
         )
@@ -239,10 +237,14 @@ class Network:
         """Column currents ``(tiles, batch, columns)`` of cell currents."""
         return current.sum(3).flip(1).mT if self.turned else current.sum(1)
 
-    def cell_currents(self, current: torch.Tensor) -> torch.Tensor:
-        """The same as ``(tiles, batch, rows, columns)``, in the order of the tile."""
-        cells = current.transpose(1, 2)
+    def upright(self, cells: torch.Tensor) -> torch.Tensor:
+        """A cell array as ``(tiles, batch, rows, columns)``, in the order of the tile."""
+        cells = cells.transpose(1, 2)
         return turn(cells) if self.turned else cells
+
+    def sideways(self, cells: torch.Tensor) -> torch.Tensor:
+        """Undo ``upright``."""
+        return (turn(cells) if self.turned else cells).transpose(1, 2)
 
     def voltage(self, current: torch.Tensor) -> torch.Tensor:
         """What the wires leave to the cells; differentiable in drive and resistances."""
@@ -257,7 +259,7 @@ class Network:
         for some, rows in chunks(current):
             part = current[some, rows]
             volts = _part(self.drive, some, rows) - self.lines.word_drop(part, some, rows)
-            drawn, steep = self.cells.at(volts.sub_(bit[some, rows]), some, rows)
+            drawn, steep = self.cells.law(volts.sub_(bit[some, rows]), some, rows)
             wrong = part - drawn
             residual[some, rows], slope[some, rows] = wrong, steep
             size = wrong.abs_()

@@ -39,8 +39,8 @@ typedef struct {
   Lines_f rough;
   const double *fields[FIELDS + 1];
   double *volts, *current, *volts_next, *current_next; /* at the point, and after a step */
-  double *volts_step, *current_step, *residual, *flow, *line, *inside; /* inside: 0 beyond the last column */
-  float *s, *y, *r, *p, *image, *rough_flow, *rough_line;
+  double *volts_step, *current_step, *residual, *line, *inside; /* inside: 0 beyond the last column */
+  float *s, *y, *r, *p, *image, *rough_line;
 } Work;
 
 static double *take(char **at, size_t bytes)
@@ -120,7 +120,7 @@ static long conjugate(Work *work, double error, double goal, long most, double *
   double one = 1 / error;
   for (long k = 0; k < n; k++)
     p[k] = (float)(work->residual[k] * one);
-  drop_f(work->rows, work->steps, &work->rough, NULL, p, r, work->rough_flow, work->rough_line);
+  drop_f(work->rows, work->steps, &work->rough, NULL, p, r, work->rough_line);
   for (long k = 0; k < n; k++)
     r[k] *= s[k];
   memset(y, 0, n * sizeof(float));
@@ -136,7 +136,7 @@ static long conjugate(Work *work, double error, double goal, long most, double *
   goal /= *length;
   square = 1;
   while (products++ < most) {
-    drop_f(work->rows, work->steps, &work->rough, s, p, image, work->rough_flow, work->rough_line);
+    drop_f(work->rows, work->steps, &work->rough, s, p, image, work->rough_line);
     double curvature = dot(n, p, p, image);
     if (!(curvature > 0))
       return -1;
@@ -204,8 +204,7 @@ static int iterate(const Task *task, Work *work, double largest_drive, int64_t *
 #pragma omp simd
     for (long k = 0; k < n; k++)
       work->current_step[k] = (double)(work->s[k] * work->y[k]) * scale - work->residual[k];
-    drop_d(work->rows, work->steps, &work->lines, NULL, work->current_step, work->volts_step, work->flow,
-           work->line);
+    drop_d(work->rows, work->steps, &work->lines, NULL, work->current_step, work->volts_step, work->line);
     double error = found.error, part = 1;
     for (found = look(task, work, part); !(isfinite(found.error) && found.error < 0.9999 * error);
          found = look(task, work, part))
@@ -222,10 +221,10 @@ static void solve(Task *task, Work *work, long tile, long vector)
   const double *drive = task->drive + tile * strides[0] + vector * strides[2];
   double largest = 0;
 #define SHIFT(part) (part ? part + lines : NULL)
-  work->lines = (Lines_d){SHIFT(task->lines.word), SHIFT(task->lines.bit), SHIFT(task->lines.word_share),
-                          SHIFT(task->lines.bit_share)};
-  work->rough = (Lines_f){SHIFT(task->rough.word), SHIFT(task->rough.bit), SHIFT(task->rough.word_share),
-                          SHIFT(task->rough.bit_share)};
+  work->lines = (Lines_d){SHIFT(task->lines.word_near), SHIFT(task->lines.bit_near),
+                          SHIFT(task->lines.word_rest), SHIFT(task->lines.bit_rest)};
+  work->rough = (Lines_f){SHIFT(task->rough.word_near), SHIFT(task->rough.bit_near),
+                          SHIFT(task->rough.word_rest), SHIFT(task->rough.bit_rest)};
   for (int f = 0; f < FIELDS; f++)
     work->fields[f] =
         task->fields[f] + tile * task->field_strides[2 * f] + vector * task->field_strides[2 * f + 1];
@@ -253,19 +252,19 @@ int cosim_solve(Task *task)
 {
   Work work = {.rows = task->rows, .steps = task->steps, .width = task->steps * LANES};
   size_t n = work.cells = work.rows * work.width;
-  size_t bytes = (8 * 8 + 6 * 4) * n + (4 * 8 + 3 * 4) * work.width + 18 * 64;
+  size_t bytes = (7 * 8 + 5 * 4) * n + (4 * 8 + 2 * 4) * work.width + 15 * 64;
   char *memory = aligned_alloc(64, (bytes + 63) / 64 * 64), *at = memory;
   if (!memory)
     return -1;
   double **doubles[] = {&work.volts, &work.current, &work.volts_next, &work.current_next,
-                        &work.volts_step, &work.current_step, &work.residual, &work.flow};
-  for (int k = 0; k < 8; k++)
+                        &work.volts_step, &work.current_step, &work.residual};
+  for (int k = 0; k < 7; k++)
     *doubles[k] = take(&at, n * sizeof(double));
-  float **floats[] = {&work.s, &work.y, &work.r, &work.p, &work.image, &work.rough_flow};
-  for (int k = 0; k < 6; k++)
+  float **floats[] = {&work.s, &work.y, &work.r, &work.p, &work.image};
+  for (int k = 0; k < 5; k++)
     *floats[k] = (float *)take(&at, n * sizeof(float));
   work.line = take(&at, 3 * work.width * sizeof(double));
-  work.rough_line = (float *)take(&at, 3 * work.width * sizeof(float));
+  work.rough_line = (float *)take(&at, 2 * work.width * sizeof(float));
   work.inside = take(&at, work.width * sizeof(double));
   for (long k = 0; k < work.width; k++)
     work.inside[k] = k % LANES * work.steps + k / LANES < task->columns;
@@ -277,21 +276,4 @@ int cosim_solve(Task *task)
   }
   free(memory);
   return 0;
-}
-
-/* Currents and slopes of the cells at volts (tiles, rows, vectors, columns); fields (tiles or 1, rows, columns). */
-void cosim_draw(int64_t tiles, int64_t rows, int64_t vectors, int64_t columns, const double *constants,
-                const double *const *fields, const int64_t *strides, const double *volts, double *current,
-                double *slope)
-{
-  const double *at[FIELDS + 1] = {0};
-  for (long tile = 0; tile < tiles; tile++)
-    for (long row = 0; row < rows; row++) {
-      for (int f = 0; f < FIELDS; f++)
-        at[f] = fields[f] + tile * strides[f] + row * columns;
-      for (long vector = 0; vector < vectors; vector++) {
-        long first = ((tile * rows + row) * vectors + vector) * columns;
-        draw(columns, constants, at, volts + first, current + first, slope + first);
-      }
-    }
 }

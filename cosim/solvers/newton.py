@@ -1,17 +1,19 @@
 """Nonlinear cells of any device in the exact wire network: Newton-Krylov, batched over vectors and tiles.
 
-On the CPU in float64, compiled code takes one vector after the other in the cache of each core: Newton
+On the CPU, compiled code takes one vector after the other in the cache of each core: Newton
 steps by conjugate gradients, which need the wires as running sums only, and no factorisation. The
 vectors that it gives up, and all of them where there is no compiled code, are solved in torch: those of a
 tile share one linear network in float32 as the preconditioner of their steps, those that stall get a
-float64 network of their own at every step. Whatever found them, what the currents leave of Kirchhoff's
-law is measured in full precision with the device's own equations, and ``status`` tells no more than that.
+float64 network of their own at every step. Where lines float, rounding stops all of these, and an
+elimination without subtractions takes over (``exact``). Whatever found the currents, ``acceptance`` measures
+what they leave of Kirchhoff's law with the device's own equations, and ``status`` tells no more than that.
+All of it in float64: inputs in float32 are solved in float64, and the currents rounded.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,11 +22,13 @@ from cosim.arrays import Array
 from cosim.crossbar import Solution, Status, Tile
 from cosim.errors import SpecError
 from cosim.nodes import Nodes
+from cosim.solvers.acceptance import TIGHTEST
 from cosim.solvers.implicit import attach
-from cosim.solvers.iteration import Newton
+from cosim.solvers.iteration import Found, Newton
 from cosim.solvers.kernel import compiles
-from cosim.solvers.lines import Lines
-from cosim.solvers.network import DeviceCells, Network, Point, arrange
+from cosim.solvers.lines import OPEN, Lines
+from cosim.solvers.mesh import mesh_bytes
+from cosim.solvers.network import DeviceCells, Network, arrange
 from cosim.solvers.preconditioner import Preconditioner
 
 if TYPE_CHECKING:
@@ -56,6 +60,21 @@ class _Result:
             return parts[0]
         return cls(**{name: torch.cat([vars(part)[name] for part in parts], dim) for name in vars(parts[0])})
 
+    def rounded(self, dtype: torch.dtype) -> _Result:
+        """In ``dtype``, and the bound with it."""
+        if dtype == self.currents.dtype:
+            return self
+        currents = self.currents.to(dtype)
+        lost = (currents.detach() - self.currents.detach()).abs().amax(-1)
+        bound = (self.error_bound + lost).to(dtype)
+        return replace(
+            self,
+            currents=currents,
+            residual=self.residual.to(dtype),
+            error_bound=torch.nextafter(bound, torch.full_like(bound, torch.inf)),
+            cells=self.cells.to(dtype),
+        )
+
 
 def solve_newton(
     tile: Tile,
@@ -73,12 +92,16 @@ def solve_newton(
 
     nodes: also give ``solution.nodes``, voltages and currents inside the tile, and ``solution.power``.
     tolerance: error allowed in a column current, relative to the largest column current of its
-    vector; never tighter than rounding. max_iterations: Newton steps of one vector with factors of
+    vector. A solved vector has an ``error_bound`` within it, or within 1e-11 where it is less; float32
+    currents are rounded on top. max_iterations: Newton steps of one vector with factors of
     its own. memory: bytes allowed for factors and for cell arrays.
 
     stats, each ``(*tiles, batch)``: ``residual`` A, the largest KCL error at any node;
-    ``error_bound`` A, their sum, which bounds the error of every current while no cell has a
-    negative slope; ``relative_residual``, the residual over the largest current; ``iterations``.
+    ``error_bound`` A, their sum and what rounding can hide, which bounds the error of every current while
+    no cell has a negative slope; ``relative_residual``, the residual over the largest current;
+    ``iterations``. A vector that rounding keeps from the tolerance has the status INEXACT.
+
+    Where a line hangs on its cells alone, nodes are NaN: cell currents do not tell where it floats.
 
     Raises SpecError for a tolerance outside (0, 1), and for a tile that needs factors (no compiled code
     takes it) beyond ``memory``.
@@ -92,6 +115,7 @@ def solve_newton(
     network, chord = _network(tile, tensor, tolerance)
     with torch.autocast(tensor.device.type, enabled=False):  # half precision does not hold currents
         result = _solve_in_chunks(network, chord, max_iterations, memory, nodes)
+        result = result.rounded(torch.promote_types(tile.state.dtype, tensor.dtype))
     parts = {name: value.reshape(lead + value.shape[2:]) for name, value in vars(result).items()}
     currents, status, cells = (parts.pop(name) for name in ("currents", "status", "cells"))
     inside = None
@@ -108,7 +132,7 @@ def _network(tile: Tile, voltages: torch.Tensor, tolerance: float) -> tuple[Netw
 
     A tile without leading axes takes all vectors as one batch.
     """
-    dtype = torch.promote_types(tile.state.dtype, voltages.dtype)
+    dtype = torch.float64
     rows, columns = tile.shape[-2:]
     turned = columns > rows  # the dense blocks are as wide as a row
     lead = torch.broadcast_shapes(tile.shape[:-2], voltages.shape[:-2]) if tile.shape[:-2] else ()
@@ -119,10 +143,14 @@ def _network(tile: Tile, voltages: torch.Tensor, tolerance: float) -> tuple[Netw
         chord = tile.conductance.to(dtype).clamp(min=0)
     state = tile.state.to(dtype)
     state, chord = (arrange(x.expand(*lead, rows, columns), lead, turned) for x in (state, chord))
-    parameters = {name: arrange(value, lead, turned) for name, value in _tensors(tile.device).items()}
+    parameters = {
+        name: arrange(value.to(dtype), lead, turned) for name, value in _tensors(tile.device).items()
+    }
+    segments = tile.wires.spread(rows, columns, like=state)
     network = Network(
         cells=DeviceCells(device=tile.device, state=state, parameters=parameters),
-        lines=Lines.of(tile.wires.spread(rows, columns, like=state), lead, turned),
+        segments=segments.tiles(lead),
+        lines=Lines.of(segments.closed(OPEN), lead, turned),
         drive=drive.flip(-1)[:, None] if turned else drive.mT[..., None],
         shape=(columns, rows) if turned else (rows, columns),
         turned=turned,
@@ -149,10 +177,11 @@ def _solve_in_chunks(
     on_cpu = chord.device.type == "cpu"  # a GPU wants as much at once as memory holds
     tiles = max(1, (min(memory, _FAST_MEMORY) if on_cpu else memory // 2) // need)
     systems = max(1, memory // (2 * need)) if need <= memory else 0
+    meshes = memory // mesh_bytes(rows, columns)
     groups = []
     for first in range(0, len(chord), tiles):
         guess = chord[first : first + tiles]
-        newton = Newton(guess=guess, max_steps=max_iterations, systems=systems)
+        newton = Newton(guess=guess, max_steps=max_iterations, systems=systems, meshes=meshes)
         most = memory // (2 * _CELL_BYTES * guess.numel())
         size = max(1, min(most, max(_VECTORS, _CELLS // guess.numel())) if on_cpu else most)
         batches = [
@@ -166,27 +195,31 @@ def _solve_in_chunks(
 def _solve(network: Network, newton: Newton, nodes: bool) -> _Result:
     """One batch of vectors, with gradients if anything asks for one."""
     with torch.no_grad():
-        point = newton.solve(network)
-    solved = point.converged
-    current = point.current
+        found = newton.solve(network, max(network.tolerance, TIGHTEST))
+    current, sensed = found.current, found.sensed
     if torch.is_grad_enabled() and network.requires_grad:
-        current = attach(network, current, solved, newton)
-    currents = torch.where(solved[..., None], network.columns(current), torch.nan)
-    inside = current.new_empty(*solved.shape, 0, 0)
+        current, sensed = attach(network, found, newton)
+    currents = torch.where(found.accepted[..., None], sensed, torch.nan)
+    inside = current.new_empty(*found.accepted.shape, 0, 0)
     if nodes:
-        inside = torch.where(solved[..., None, None], network.cell_currents(current), torch.nan)
+        known = found.accepted & ~found.exact
+        inside = torch.where(known[..., None, None], network.upright(current), torch.nan)
     return _Result(
         currents=currents,
-        status=_status(point),
-        residual=point.worst,
-        error_bound=point.error,
-        iterations=point.iterations,
+        status=_status(found),
+        residual=found.verdict.residual,
+        error_bound=found.verdict.error,
+        iterations=found.iterations,
         cells=inside,
     )
 
 
-def _status(point: Point) -> torch.Tensor:
-    status = torch.full_like(point.iterations, int(Status.NOT_CONVERGED))
-    status[~point.finite] = int(Status.NOT_FINITE)
-    status[point.converged] = int(Status.SOLVED)
+def _status(found: Found) -> torch.Tensor:
+    verdict = found.verdict
+    status = torch.full_like(found.iterations, int(Status.NOT_CONVERGED))
+    status[verdict.error <= 10 * verdict.rounding] = int(
+        Status.INEXACT
+    )  # a better point would look no better
+    status[~verdict.finite] = int(Status.NOT_FINITE)
+    status[found.accepted] = int(Status.SOLVED)
     return status

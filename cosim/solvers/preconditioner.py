@@ -23,7 +23,7 @@ class Preconditioner:
     def __init__(self, conductance: torch.Tensor, lines: Lines) -> None:
         dtype = conductance.dtype
         self.conductance = conductance.unsqueeze(-2)
-        self._ohm = lines.bit.to(dtype)
+        self._ohm = _ohm(lines.bit, dtype)
         # symmetric positive semidefinite blocks: of each word line alone, and of all rows above it
         self._lines = _word_impedance(conductance, lines)  # (tiles, rows, columns, columns) ohm
         self._above, self._below = self._eliminate(lines)
@@ -43,7 +43,7 @@ class Preconditioner:
         tiles, rows, columns = z.shape[:3]
         above = torch.zeros_like(z[:, 0])
         if lines.bit_far is not None:
-            above.diagonal(dim1=-2, dim2=-1).copy_(_admittance(lines.bit_far[:, 0, 0].to(self.dtype)))
+            above.diagonal(dim1=-2, dim2=-1).copy_(_admittance(lines.bit_far[:, 0, 0]))
         root = self._ohm.sqrt()
         seen = torch.empty_like(z[:, 1:])
         for row in range(rows):
@@ -112,17 +112,22 @@ def _admittance(ohm: torch.Tensor) -> torch.Tensor:
     return 1 / ohm.clamp(min=1e-3)
 
 
+def _ohm(ohm: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """No more than 1e15 ohm, whose square float32 still holds."""
+    return ohm.clamp(max=1e15).to(dtype)
+
+
 def _word_impedance(conductance: torch.Tensor, lines: Lines) -> torch.Tensor:
     """Of every word line with its cells, bit lines grounded: volts at node k for amperes into node l."""
     tiles, rows, columns = conductance.shape
     dtype = conductance.dtype
     shape = (tiles, rows, columns)
-    ohm = lines.word[:, :, 0].to(dtype).expand(shape).reshape(-1, columns).T.contiguous()
+    ohm = _ohm(lines.word[:, :, 0], dtype).expand(shape).reshape(-1, columns).T.contiguous()
     g = conductance.reshape(-1, columns).T.contiguous()  # (columns, lines)
     source, end = torch.empty_like(g), torch.empty_like(g)  # ohm towards the driver, S towards the end
     source[0], end[-1] = ohm[0], 0.0
     if lines.word_far is not None:
-        end[-1] = _admittance(lines.word_far.to(dtype)).expand(tiles, rows, 1, 1).reshape(-1)
+        end[-1] = _admittance(lines.word_far).expand(tiles, rows, 1, 1).reshape(-1)
     for k in range(1, columns):
         source[k] = ohm[k] + source[k - 1] / (1 + g[k - 1] * source[k - 1])
     for k in range(columns - 1, 0, -1):

@@ -88,7 +88,8 @@ def no_factors(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_library():
     """Forget the libraries that are loaded, before and after."""
-    library._load.cache_clear()
+    for kept in (library._load, library._tell):
+        kept.cache_clear()
     yield
     library._load.cache_clear()
 
@@ -98,20 +99,22 @@ def no_library():
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: Path(model).stem)
 def test_cells_equal_those_of_torch(model: str):
+    """Five cells of different states without wires, at one voltage per vector."""
     device = Device(model)
-    volts = torch.tensor(VOLTS, dtype=torch.float64).expand(1, 5, 1, -1)
-    state = None
+    volts = torch.tensor(VOLTS, dtype=torch.float64)[:, None].expand(-1, 5)
+    kind: dict[str, Any] = {"shape": (5, 1)}
     if device.state_parameter is not None:
         low, high = device.state_range
-        state = (low + (high - low) * torch.linspace(0, 1, 5, dtype=torch.float64)).reshape(1, 5, 1, 1)
-    assert device.cell_loop is not None
-    code = library.library(device.cell_loop, volts)
-    assert code is not None
-    found = library.draw(code, device.cell_loop, device.loop_fields(state, {}), volts)
-    for part, expected in zip(found, device.current_and_slope(volts, state), strict=True):
-        finite = expected.isfinite()
-        assert bool((part.isfinite() == finite).all())
-        assert bool(((part - expected).abs() <= COMPILED_CELLS * expected.abs())[finite].all())
+        kind = {"state": low + (high - low) * torch.linspace(0, 1, 5, dtype=torch.float64)[:, None]}
+    tile = Tile(device, **kind)
+    found = solve_compiled(_network(tile, volts, 1e-10)[0])
+    assert found is not None
+    state = None if device.state_parameter is None else tile.state
+    expected, slope = device.current_and_slope(volts[..., None], state)
+    finite = (expected.isfinite() & slope.isfinite() & (slope >= 0) & (slope < 1e25)).all(1)[:, 0]
+    assert bool(found.solved[0, finite].all())
+    error = (found.current[0].transpose(0, 1) - expected).abs() <= COMPILED_CELLS * expected.abs()
+    assert bool(error[finite].all())
 
 
 def test_other_numbers_need_no_other_library():
@@ -338,16 +341,21 @@ def test_what_is_solved_stays_so_whatever_becomes_of_another_tile(monkeypatch: p
 
     monkeypatch.setattr(iteration, "solve_compiled", wrong_in_one)
     monkeypatch.setattr(Newton, "_with_factors", give_up)
+    monkeypatch.setattr(Newton, "_refined", lambda newton, network, found, tolerance: found)
     solution = solve_newton(tile, v)
     assert solution.status.tolist() == [[Status.NOT_CONVERGED] * 3, [Status.SOLVED] * 3]
     assert torch.equal(solution.currents[1], alone.currents)
 
 
-def test_float32_stays_in_torch():
+def test_float32_is_solved_in_float64():
     tile = Tile(Device("data_driven"), state=sinh_tile(6, 5).state.float(), wires=UNEQUAL)
     v = inputs(3, 6).float()
-    assert not compiles(_network(tile, v, 1e-10)[0])
-    assert bool(solve_newton(tile, v).solved.all())
+    assert compiles(_network(tile, v, 1e-10)[0])
+    solution = solve_newton(tile, v)
+    double = solve_newton(Tile(tile.device, state=tile.state.double(), wires=UNEQUAL), v.double())
+    assert torch.equal(solution.currents, double.currents.float())
+    error = (solution.currents.double() - double.currents).abs().amax(-1)
+    assert bool((error <= solution.stats["error_bound"]).all())
 
 
 def test_a_large_tile_needs_no_memory_for_factors(monkeypatch: pytest.MonkeyPatch):
@@ -363,16 +371,18 @@ def test_a_large_tile_needs_no_memory_for_factors(monkeypatch: pytest.MonkeyPatc
 # --- the compiler ----------------------------------------------------------------------------------
 
 
-def test_without_a_compiler_torch_solves(no_library: None, monkeypatch: pytest.MonkeyPatch):
+def test_without_a_compiler_torch_solves_and_says_so_once(no_library: None, monkeypatch: pytest.MonkeyPatch):
     def missing(*_: Any, **__: Any) -> Any:
-        raise ToolNotFound("no C compiler")
+        raise ToolNotFound("no C compiler ('cc' and gcc are not on PATH): apt-get install gcc")
 
     tile, v = sinh_tile(6, 5), inputs(3, 6)
     monkeypatch.setattr(library, "build", missing)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with pytest.warns(RuntimeWarning, match="several times as long.*no C compiler.*apt-get install gcc"):
         found = solve_newton(tile, v)
     assert distance(found.currents, truth(tile, v)) <= NEWTON_EXACT
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solve_newton(Tile(Device("vteam"), state=[[0.5, 0.2]], wires=UNEQUAL), [0.1])
 
 
 def test_a_compiler_that_fails_is_told_once(no_library: None, monkeypatch: pytest.MonkeyPatch):
@@ -381,7 +391,7 @@ def test_a_compiler_that_fails_is_told_once(no_library: None, monkeypatch: pytes
 
     tile, v = sinh_tile(6, 5), inputs(3, 6)
     monkeypatch.setattr(library, "build", failing)
-    with pytest.warns(UserWarning, match="without compiled code: cc refused the generated C"):
+    with pytest.warns(RuntimeWarning, match="without compiled code: cc refused the generated C"):
         found = solve_newton(tile, v)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

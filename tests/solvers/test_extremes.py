@@ -11,6 +11,7 @@ import torch
 
 from cosim.crossbar import Solution, Status, Wires
 from cosim.solvers.linear import solve_linear
+from cosim.solvers.newton import solve_newton
 from reference.star_mesh import star_mesh_currents, star_mesh_transfer
 from solvers.cases import ohms
 from solvers.extremes import extreme_tile
@@ -27,17 +28,24 @@ def of_linear(solution: Solution, scale: torch.Tensor) -> torch.Tensor:
     return LINEAR_STATED[str(solution.currents.dtype).removeprefix("torch.")] * scale
 
 
+def of_newton(solution: Solution, scale: torch.Tensor) -> torch.Tensor:
+    return solution.stats["error_bound"].double()
+
+
 # engine and cells: what solves, and how far it says that the currents of a solved vector may be off
 ENGINES: dict[str, tuple[Callable[..., Solution], Any, Stated]] = {
     "linear": (solve_linear, Resistor(), of_linear),
+    "newton": (solve_newton, Resistor(), of_newton),
 }
 
 
-def truth(device: Any, g: torch.Tensor, v: torch.Tensor, wires: Wires) -> tuple[torch.Tensor, torch.Tensor]:
-    """Currents (batch, columns) A and their scale (batch) A; resistances rounded as the engine has them."""
+def truth(
+    device: Any, g: torch.Tensor, v: torch.Tensor, wires: Wires, held: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Currents (batch, columns) A and their scale (batch) A; the engine holds resistances in ``held``."""
     cells, volts = g.double().numpy(), v.double().numpy()
     exact = {
-        name: torch.as_tensor(ohm, dtype=g.dtype).double().numpy()
+        name: torch.as_tensor(ohm, dtype=held).double().numpy()
         for name, ohm in ohms(wires).items()
         if ohm is not None
     }
@@ -59,7 +67,7 @@ def run(engine: str, dtype: torch.dtype, seeds: range) -> None:
         g, v, wires = extreme_tile(seed)
         g, v = g.to(dtype), v.to(dtype)
         solution = solve(stand_in_tile(device, state=g, wires=wires), v)
-        expected, scale = truth(device, g, v, wires)
+        expected, scale = truth(device, g, v, wires, torch.float64 if engine == "newton" else dtype)
         error = (solution.currents.double() - expected).abs().amax(-1)
         solved = solution.status == int(Status.SOLVED)
         wrong = solved & ~(error <= stated(solution, scale).clamp(min=least))
