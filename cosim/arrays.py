@@ -7,7 +7,7 @@ float32: it does not hold currents or states.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -25,6 +25,7 @@ __all__ = [
     "Voltages",
     "as_read_voltage",
     "as_tensor",
+    "check_broadcast",
     "check_finite",
     "check_positive",
     "into_bounds",
@@ -103,6 +104,20 @@ def out_of_memory(doing: str, *, remedy: str = "take smaller arrays, or fewer at
         ):
             raise
         raise OutOfMemory(f"{doing} needs more memory than there is: {remedy}") from error
+
+
+def check_broadcast(what: str, arrays: Mapping[str, torch.Tensor]) -> torch.Size:
+    """The shape that the named arrays broadcast to; SpecError that lists them if they do not.
+
+    >>> check_broadcast("cells", {"voltage": torch.zeros(3), "state": torch.zeros(2, 1)})
+    torch.Size([2, 3])
+    """
+    shapes = {name: tuple(value.shape) for name, value in arrays.items()}
+    try:
+        return torch.broadcast_shapes(*shapes.values())
+    except RuntimeError as error:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items() if shape)
+        raise SpecError(f"{what} that do not broadcast: {listed}") from error
 
 
 def check_finite(value: torch.Tensor, name: str) -> torch.Tensor:

@@ -84,12 +84,26 @@ StateRange = Annotated[
 ]
 
 
+Temperature = Annotated[
+    float | None, typer.Option(help="K, for models that read $temperature or $vt; 300.15 unless given.")
+]
+
+
 def _device(
-    model: str, param: list[str] | None, state_parameter: str | None, state_range: tuple[float, float] | None
+    model: str,
+    param: list[str] | None,
+    state_parameter: str | None,
+    state_range: tuple[float, float] | None,
+    temperature: float | None,
+    *,
+    state_given_by: str | None = None,
 ) -> Device:
+    """The device that the options describe. state_given_by: the option that sets its state already."""
     values: dict[str, Any] = {}
     for item in param or ():
         name, _, text = item.partition("=")
+        if name in values:
+            raise SpecError(f"--param {item!r}: {name} is given twice, leave one out")
         try:
             values[name] = float(text)
         except ValueError as error:
@@ -98,7 +112,11 @@ def _device(
         values["state"] = state_parameter
     if state_range is not None:
         values["state_range"] = state_range
-    device = cosim.Device(model, **values)
+    device = cosim.Device(model, temperature=temperature, **values)
+    if state_given_by is not None and device.state_parameter in device.given:
+        raise SpecError(
+            f"--param {device.state_parameter}= and {state_given_by} both set the state: leave one out"
+        )
     for note in device.notes:
         print(f"cosim: note: {note}", file=sys.stderr)
     return device
@@ -138,6 +156,7 @@ def _tile_and_voltages(
     param: Parameters = None,
     state_parameter: StateParameter = None,
     state_range: StateRange = None,
+    temperature: Temperature = None,
     conductance: Annotated[
         Path | None, typer.Option(help="Cells (rows x columns), S: a .npy, or a .csv without header.")
     ] = None,
@@ -148,9 +167,15 @@ def _tile_and_voltages(
     voltages: Annotated[
         Path | None, typer.Option(help="Inputs (batch x rows), V: a .npy, or a .csv without header.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Random inputs instead: how many vectors.")] = 4,
-    v_max: Annotated[float, typer.Option(help="Random inputs are uniform from 0 to this, V.")] = 0.2,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of random states and inputs.")] = 0,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Random inputs instead: how many vectors; 4 unless given.")
+    ] = None,
+    v_max: Annotated[
+        float | None, typer.Option(help="Random inputs are uniform from 0 to this, V; 0.2 unless given.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of random states and inputs; 0 unless given.")
+    ] = None,
     row: Annotated[float, typer.Option(help="Word line resistance per segment, ohm.")] = 0.0,
     column: Annotated[float, typer.Option(help="Bit line resistance per segment, ohm.")] = 0.0,
     source: Annotated[
@@ -164,7 +189,9 @@ def _tile_and_voltages(
     """The tile and the input vectors that these options describe."""
     if (conductance is None) == (shape is None):
         raise SpecError("say exactly one of --conductance FILE and --shape ROWSxCOLUMNS")
-    device = _device(model, param, state_parameter, state_range)
+    _check_random(conductance, voltages, batch=batch, v_max=v_max, seed=seed)
+    by = "--conductance" if shape is None else "--shape"
+    device = _device(model, param, state_parameter, state_range, temperature, state_given_by=by)
     cells: dict[str, Any] = {}
     if conductance is not None:
         cells["conductance"] = _load(conductance, "--conductance")
@@ -172,12 +199,30 @@ def _tile_and_voltages(
         cells["shape"] = _parse_shape(shape or "")
     else:
         low, high = device.state_range
-        cells["state"] = low + (high - low) * _random(_parse_shape(shape or ""), seed)
+        cells["state"] = low + (high - low) * _random(_parse_shape(shape or ""), seed or 0)
     wires = cosim.Wires(row=row, column=column, source=source, sense=sense)
     tile = cosim.Tile(device, **cells, wires=wires, v_read=v_read)
     if voltages is None:
-        return tile, v_max * _random((batch, tile.rows), seed + 1)
+        top = 0.2 if v_max is None else v_max
+        return tile, top * _random((batch or 4, tile.rows), (seed or 0) + 1)
     return tile, tile.check_voltages(_load(voltages, "--voltages"))
+
+
+def _check_random(
+    conductance: Path | None,
+    voltages: Path | None,
+    *,
+    batch: int | None,
+    v_max: float | None,
+    seed: int | None,
+) -> None:
+    """Raise SpecError for an option of random numbers where all that it is for comes from a file."""
+    if voltages is None:
+        return
+    options = {"--batch": batch, "--v-max": v_max} | ({} if conductance is None else {"--seed": seed})
+    for option, value in options.items():
+        if value is not None:
+            raise SpecError(f"{option} {value} is for random numbers, which the files replace: leave it out")
 
 
 def _tile_command(command: Callable[..., None]) -> Callable[..., None]:
@@ -242,6 +287,7 @@ def iv(
     param: Parameters = None,
     state_parameter: StateParameter = None,
     state_range: StateRange = None,
+    temperature: Temperature = None,
     v_max: Annotated[
         float, typer.Option(help="Sweep from minus this to this, V; amplitude of --period.")
     ] = 1.0,
@@ -251,14 +297,20 @@ def iv(
     ] = None,
     period: Annotated[float | None, typer.Option(help="A hysteresis loop: period of one sine, s.")] = None,
     engine: Annotated[
-        TransientEngine, typer.Option(help="What integrates the loop.")
-    ] = TransientEngine.torch,
+        TransientEngine | None, typer.Option(help="What integrates the loop of --period; torch unless given.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Current-voltage curve of a device: at a fixed state, or a hysteresis loop with --period."""
     import torch
 
-    device = _device(model, param, state_parameter, state_range)
+    if engine is not None and period is None:
+        raise SpecError(
+            f"--engine {engine.value} integrates a loop: give its --period too; without one, the static "
+            "curve is the model's own equation"
+        )
+    by = None if state is None else "--state"
+    device = _device(model, param, state_parameter, state_range, temperature, state_given_by=by)
     if state is None and device.state_parameter is not None and device.state_parameter not in device.given:
         state = sum(device.state_range) / 2
     if period is None:
@@ -266,9 +318,9 @@ def iv(
         columns = {"voltage": voltage, "current": device.current(voltage, state)}
     else:
         phase = torch.linspace(0.0, 1.0, points, dtype=torch.float64)
-        trace = device.simulate(
-            v_max * torch.sin(2 * math.pi * phase), period / (points - 1), state=state, engine=engine.value
-        )
+        name = "torch" if engine is None else engine.value
+        wave = v_max * torch.sin(2 * math.pi * phase)
+        trace = device.simulate(wave, period / (points - 1), state=state, engine=name)
         columns = {name: getattr(trace, name) for name in ("time", "voltage", "current", "state")}
     if json:
         _print_json({"model": device.name, "parameters": dict(device.parameters), **columns})

@@ -46,7 +46,8 @@ class Tile:
     conductance: ``(*tiles, rows, columns)`` S, the chord I(v_read)/v_read of each cell; or
     state: the same shape in the unit of the device's state; or, for a device without state,
     shape: ``(*tiles, rows, columns)``. Exactly one of the three. Cells differ where parameters of
-    the device are tensors, which broadcast to the shape of the tile.
+    the device are tensors, which broadcast to the shape of the tile. temperature: K, of every cell, in
+    place of the device's.
 
     Raises SpecError if not exactly one is given, if a value is not finite, if the device cannot
     reach a conductance, or if a parameter does not fit the shape.
@@ -68,11 +69,12 @@ class Tile:
         shape: Sequence[int] | None = None,
         wires: Wires | None = None,
         v_read: float = 0.1,
+        temperature: float | None = None,
     ) -> None:
         if wires is not None:
             as_instance(wires, "wires", Wires, "cosim.Wires(row=, column=), or None for ideal wires")
         _check_choice(device, conductance, state, shape)
-        self.device = device
+        self.device = device = device if temperature is None else device.replace(temperature=temperature)
         self.wires = Wires() if wires is None else wires
         self.v_read = as_read_voltage(v_read)
         self._conductance: Conductance | None = None

@@ -71,6 +71,21 @@ def test_parameters_reach_the_device(capsys: pytest.CaptureFixture[str]):
     np.testing.assert_allclose(document["current"], [-1e-3, 0.0, 1e-3], rtol=1e-12)
 
 
+def test_temperature_reaches_the_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "hot.va"
+    path.write_text(
+        '`include "disciplines.vams"\nmodule hot(p, n); inout p, n; electrical p, n; '
+        "analog I(p, n) <+ 1e-6*$temperature*V(p, n); endmodule"
+    )
+    assert run("iv", str(path), "--temperature", "400", "--points", "3", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["current"] == pytest.approx([-4e-4, 0.0, 4e-4])
+    tile = [str(path), "--shape", "1x1", "--batch", "1", "--temperature", "250", "--json"]
+    assert run("solve", *tile, "--engine", "newton") == 0
+    cold = json.loads(capsys.readouterr().out)["currents"][0][0]
+    assert run("solve", *tile[:-2], "400", "--json", "--engine", "newton") == 0
+    assert json.loads(capsys.readouterr().out)["currents"][0][0] == pytest.approx(cold * 400 / 250)
+
+
 def test_iv_loop_is_the_simulation(capsys: pytest.CaptureFixture[str]):
     assert run("iv", "linear_ion_drift", "--period", "1.0", "--points", "41", "--json") == 0
     document = json.loads(capsys.readouterr().out)
@@ -108,6 +123,12 @@ def test_netlist_prints_the_files_it_wrote(tmp_path: Path, capsys: pytest.Captur
         (["solve", "vteam", "--conductance", "none.npy"], 2, "--conductance cannot be read from none.npy"),
         (["solve", *TILE, "--engine", "spectre"], 2, "spectre"),
         (["iv", "no_such_model"], 2, "no_such_model"),
+        (["iv", "vteam", "--engine", "ngspice"], 2, "--engine ngspice integrates a loop: give its --period"),
+        (["iv", "vteam", "-p", "x_init=0.1", "--state", "0.5"], 2, "--param x_init= and --state both set"),
+        (["iv", "vteam", "-p", "r_on=1e3", "-p", "r_on=2e3"], 2, "--param 'r_on=2e3': r_on is given twice"),
+        (["solve", *TILE, "-p", "x_init=0.1"], 2, "--param x_init= and --shape both set the state"),
+        (["solve", *TILE, "--voltages", "v.csv"], 2, "--batch 2 is for random numbers, which the files rep"),
+        (["iv", "vteam", "--temperature", "350"], 2, "vteam reads neither $temperature nor $vt"),
         (["netlist", *TILE, "--dialect", "none"], 2, "none"),
         (["netlist", *TILE, "--out", "/dev/null/deck"], 1, "/dev/null/deck"),
     ],

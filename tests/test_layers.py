@@ -20,9 +20,9 @@ PACKAGE = Path(cosim.__file__).parent
 # A module imports only modules on lines above its own, wherever the import stands (in a function and
 # under TYPE_CHECKING too). A new module goes in as high as its imports allow.
 ORDER = """
-errors checks arrays text shipped
+errors checks arrays text shipped progress
 reaper processes jobs
-devices.ir
+devices.ir devices.simulator
 devices.tokens devices.refusals devices.preprocess devices.syntax devices.expressions devices.flow
 devices.parser devices.source devices.diagnostics
 devices.pruning devices.grounds devices.derivatives devices.mir devices.frontend devices.interp devices.passes
@@ -31,7 +31,9 @@ verilog verilog.constants verilog.tree verilog.expressions verilog.statements ve
 verilog.scope verilog.arithmetic verilog.circuit verilog.lower_expressions verilog.lower_calls
 verilog.lower_statements verilog.lower_functions verilog.derivatives verilog.elaborate verilog.regions
 verilog.compile
-devices.build devices.catalogue devices.inverse devices.static devices.integrator devices.dynamics
+devices.build devices.catalogue devices.inverse devices.hold devices.simulated
+devices.static devices.tableau devices.integrator devices.print_steps devices.compiled devices.adjoint
+devices.drive devices.start devices.dynamics
 devices.values devices.writing devices.device devices.held
 wires nodes crossbar
 spice.deck spice.dialects.ngspice spice.rules spice.rawfile spice.ngspice spice.retry

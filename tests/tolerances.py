@@ -60,6 +60,20 @@ TRANSIENT_REFINED = 1e-3
 TORCH_TRANSIENT = 1e-4
 # relative: 8000 additions in float64
 LONG_SUM = 1e-11
+# relative: ngspice's transients at reltol 1e-6, and wires of an ohm beside cells of a megohm
+MILLIONTHS = 1e-5
+# absolute, of a state of order 1: both engines, a few steps from the start, against scipy at 1e-10
+STARTED = 5e-6
+# absolute, of states and voltages of order 1: both engines under fast edges, ngspice at steps of 1 ns
+DRIVEN = 2e-5
+# relative: the current at a compliance
+LIMITED = 1e-6
+# relative: the same integrator in C and in torch, whose functions differ by 4 ulp
+RECOMPUTED = 1e-9
+# absolute, of derivatives of order 1: the adjoint of the steps made, at rtol 1e-6 to 1e-10
+TRAJECTORY_GRADIENT = 1e-5
+# absolute, of derivatives of order 10: the same against central differences of 1e-4, run at 1e-8
+TRAJECTORY_DIFFERENCE = 2e-3
 # relative: a few float64 operations in another order
 ROUNDING = 1e-12
 # relative: a difference of charges over a step, 1e-16 of the charge divided by the step

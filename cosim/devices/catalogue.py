@@ -11,7 +11,7 @@ from cosim.checks import as_integer, as_interval, as_number, as_path, shown
 from cosim.errors import SpecError
 from cosim.shipped import VERILOG_A
 
-__all__ = ["CATALOGUE", "CatalogueEntry", "entry", "user_entry"]
+__all__ = ["CATALOGUE", "CatalogueEntry", "bundled_entry", "entry", "user_entry"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +110,13 @@ def entry(name: str) -> CatalogueEntry:
         names = ", ".join(CATALOGUE)
         raise SpecError(f"no bundled model is called {name!r}: use one of {names}, or the path of a .va file")
     return CATALOGUE[name]
+
+
+def bundled_entry(model: str | Path, own: tuple[Any, ...]) -> CatalogueEntry:
+    """The entry of a bundled model; SpecError where ``own``, what ``user_entry`` takes, is given too."""
+    if own != (None, None, None, 1.0, None, None):
+        raise SpecError(f"{model!r} is a bundled model: its state and polarity are known, do not give them")
+    return CATALOGUE[str(model)]
 
 
 def user_entry(

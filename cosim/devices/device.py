@@ -18,21 +18,25 @@ from cosim.arrays import (
     State,
     as_read_voltage,
     as_tensor,
+    check_broadcast,
     check_finite,
     check_positive,
     into_bounds,
 )
 from cosim.checks import as_instance, as_shape
 from cosim.devices.build import build, compile_model
-from cosim.devices.catalogue import CATALOGUE, user_entry
-from cosim.devices.dynamics import Trace, simulate, tracked_node
-from cosim.devices.interp import run_setup
+from cosim.devices.catalogue import CATALOGUE, bundled_entry, user_entry
+from cosim.devices.dynamics import Trace, simulate
+from cosim.devices.hold import START, hold
+from cosim.devices.interp import Conditions, run_setup
 from cosim.devices.inverse import find_state
 from cosim.devices.ir import DeviceIR, Scalar
 from cosim.devices.print_c import print_c
 from cosim.devices.print_cells import CellLoop, print_cells
 from cosim.devices.print_torch import TorchModel, out_of_range
+from cosim.devices.simulator import TEMPERATURE, model_temperature
 from cosim.devices.source import prepare
+from cosim.devices.start import tracked_node
 from cosim.devices.static import check_floating, current_and_slope, found_current
 from cosim.devices.values import ParameterValue, as_parameter, draw, representative
 from cosim.devices.writing import check_moves
@@ -51,13 +55,14 @@ class Device:
     state, state_range: for a file of your own, the instance parameter that sets the state, and its
     range. state_node, state_scale, write: the internal node that carries the state in a transient
     (state = state parameter + state_scale * V(node)), and the parameter that switches writing on.
-    set_polarity: sign of the voltage that lowers the resistance.
+    set_polarity: sign of the voltage that lowers the resistance. temperature: K, what ``$temperature``
+    and ``$vt`` of the model follow.
     parameters: numbers, tensors (one value per cell; they broadcast with the tile), or
     ``torch.distributions`` (draw them with ``sample``). What is named like an argument of this call
     and is no text (``state=0.5``) is a parameter too; ``replace`` takes every name.
 
-    Raises SpecError for an unknown model or parameter or a value outside its range, ModelError for a
-    text that cannot be compiled, ToolNotFound without a compiler.
+    Raises SpecError for an unknown model or parameter, a value outside its range, or a temperature that
+    the model does not read, ModelError for a text that cannot be compiled, ToolNotFound without a compiler.
 
     >>> device = Device("vteam", r_on=10e3, r_off=1e6)
     >>> float(device.current(0.1, 0.0))
@@ -75,35 +80,30 @@ class Device:
         state_scale: float = 1.0,
         write: str | ParameterValue | None = None,
         set_polarity: int | None = None,
+        temperature: float | None = None,
         **parameters: ParameterValue,
     ) -> None:
         named = {"state": state, "state_node": state_node, "write": write}
         # a number is the value of a parameter that is called so
         parameters |= {n: v for n, v in named.items() if not (v is None or isinstance(v, str))}
         state, state_node, write = (v if isinstance(v, str) else None for v in named.values())
-        entry = CATALOGUE.get(str(model)) if isinstance(model, str | Path) else None
-        if entry is not None:
-            own = (state, state_range, state_node, write, set_polarity)
-            if any(value is not None for value in own) or state_scale != 1.0:
-                raise SpecError(
-                    f"{model!r} is a bundled model: its state and polarity are known, do not give them"
-                )
-        self._entry = entry or user_entry(
-            model, state, state_range, state_node, state_scale, write, set_polarity
-        )
-        self.ir: DeviceIR = compile_model(self._entry.path, bundled=entry is not None)
+        own = (state, state_range, state_node, state_scale, write, set_polarity)
+        bundled = isinstance(model, str | Path) and str(model) in CATALOGUE
+        self._entry = bundled_entry(model, own) if bundled else user_entry(model, *own)
+        self.ir: DeviceIR = compile_model(self._entry.path, bundled=bundled)
         if len(self.ir.terminals) != 2:
             raise ModelError(
                 f"{self.ir.name} has terminals {', '.join(self.ir.terminals)}: a crossbar cell has two"
             )
+        self.temperature = model_temperature(self.ir, temperature)
         self._given = {name: as_parameter(self.ir, name, value) for name, value in parameters.items()}
         for name in (self.state_parameter, self.write_parameter):
             if name is not None:
                 self.ir.parameter(name)
         tracked_node(self)  # refuses a state_node that is none
         self._check_parameters()
-        if entry is None:
-            check_floating(self.ir, self._numbers)
+        if not bundled:
+            check_floating(self.ir, self._numbers, self.temperature)
 
     def _check_parameters(self) -> None:
         if self._distributions:
@@ -199,28 +199,34 @@ class Device:
 
     @functools.cached_property
     def digest(self) -> str:
-        """sha256 of the model and of every given parameter."""
+        """sha256 of the model, of every given parameter and of the temperature."""
         values = {
             name: value.detach().cpu().tolist() if isinstance(value, torch.Tensor) else value
             for name, value in sorted(self._sampled.items())
         }
+        if self.temperature != TEMPERATURE:
+            values["$temperature"] = self.temperature
         return hashlib.sha256((self.ir.digest + json.dumps(values)).encode()).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
         # compiled functions cannot be pickled; they are made again at first use
-        return {"_entry": self._entry, "ir": self.ir, "_given": self._given}
+        return {name: getattr(self, name) for name in ("_entry", "ir", "_given", "temperature")}
 
     def __repr__(self) -> str:
         shown = {
             name: f"tensor{tuple(v.shape)}" if isinstance(v, torch.Tensor) else v
             for name, v in self._given.items()
         }
+        if self.temperature != TEMPERATURE:
+            shown["temperature"] = self.temperature
         return f"Device({self.name!r}{''.join(f', {k}={v}' for k, v in shown.items())})"
 
     # --- other values -------------------------------------------------------------------------------
 
-    def replace(self, /, **parameters: ParameterValue) -> Device:
-        """The same model with other values for some parameters.
+    def replace(
+        self, /, *, temperature: ParameterValue | None = None, **parameters: ParameterValue
+    ) -> Device:
+        """The same model with other values for some parameters, or at another temperature (K).
 
         >>> Device("vteam").replace(r_on=100.0).parameters["r_on"]
         100.0
@@ -228,6 +234,8 @@ class Device:
         other = object.__new__(Device)
         other._entry, other.ir = self._entry, self.ir
         other.__dict__["_traced"] = self._traced
+        kelvin = self.temperature if temperature is None else temperature
+        other.temperature = model_temperature(self.ir, kelvin)
         other._given = {**self._given, **{k: as_parameter(self.ir, k, v) for k, v in parameters.items()}}
         other._check_parameters()
         return other
@@ -235,8 +243,8 @@ class Device:
     def sample(self, shape: tuple[int, ...], *, generator: torch.Generator) -> Device:
         """Draw every parameter that is a distribution, one value per cell of ``shape``.
 
-        A draw outside a parameter's range is an error, never clipped without a word: use a
-        distribution that stays inside. Raises SpecError for one without an inverse CDF.
+        Raises SpecError for a draw outside the parameter's range, which is never clipped without a word,
+        and for a distribution without an inverse CDF.
 
         >>> spread = Device("vteam", r_on=torch.distributions.Uniform(40.0, 60.0))
         >>> drawn = spread.sample((2, 3), generator=torch.Generator().manual_seed(0))
@@ -348,7 +356,7 @@ class Device:
     def simulate(
         self,
         voltage: Array,
-        dt: float,
+        dt: float | None = None,
         state: Array | None = None,
         engine: str = "torch",
         **options: Any,
@@ -356,32 +364,41 @@ class Device:
         """Current and state while ``voltage`` is applied, one sample every ``dt`` seconds.
 
         voltage: (time,) or (time, *cells) V, linear between samples. state: at the first sample.
-        engine: "torch" (any number of devices at once) or "ngspice" (one device).
-        Raises SpecError for an unknown engine or option, SolveError if the step becomes too small.
+        engine: "torch" or "ngspice". Options: time=, series=, compliance= and those of the engine, as in
+        ``cosim.devices.dynamics.simulate``, which says more. Raises SpecError, SolveError.
         """
         check_moves(self)
         return simulate(self, voltage, dt, state, engine, **options)
 
     # --- for other engines --------------------------------------------------------------------------
 
-    def osdi(self, per_cell: Collection[str] = (), *, module: str | None = None) -> Path:
+    def osdi(self, per_cell: Collection[str] = (), *, module: str | None = None, held: bool = False) -> Path:
         """The model as an OSDI library for ngspice, compiled at the first call.
 
         per_cell: further parameters set on each instance. module: its name in the library, if another.
+        held: as in ``torch_model``.
         """
-        instance = {p.name for p in self.ir.parameters if p.instance} | set(per_cell)
+        ir = hold(self.ir, str(self.state_node)) if held else self.ir
+        instance = {p.name for p in ir.parameters if p.instance} | set(per_cell)
         if self.state_parameter is not None:
             instance.add(self.state_parameter)
-        return build(print_c(self.ir.named(module or self.name), instance), module or self.name)
+        return build(print_c(ir.named(module or self.name), instance), module or self.name)
 
-    def torch_model(self, *, static: bool, extra: Mapping[str, Scalar] = MappingProxyType({})) -> TorchModel:
-        """The model as a torch function; the n terminal is at 0 V. ``extra``: fixed parameters."""
+    def torch_model(
+        self, *, static: bool, extra: Mapping[str, Scalar] = MappingProxyType({}), held: bool = False
+    ) -> TorchModel:
+        """The model as a torch function; the n terminal is at 0 V. ``extra``: fixed parameters.
+
+        held: before time runs, the state node is where the parameter ``hold.START`` says.
+        """
         fixed = {name: v for name, v in self._sampled.items() if not isinstance(v, torch.Tensor)}
         varying = {name for name, v in self._sampled.items() if isinstance(v, torch.Tensor)}
         if self.state_parameter is not None:
             fixed.pop(self.state_parameter, None)
             varying.add(self.state_parameter)
-        return self._traced(tuple(sorted({**fixed, **extra}.items())), frozenset(varying), static)
+        varying |= {START} if held else set()
+        values = tuple(sorted({**fixed, **extra}.items()))
+        return self._traced(values, frozenset(varying), static, self.temperature, held)
 
     @functools.cached_property
     def cell_loop(self) -> CellLoop | None:
@@ -400,12 +417,15 @@ class Device:
     @functools.cached_property
     def _traced(self) -> Callable[..., TorchModel]:
         """Traces the model, once for the same values: ``replace`` shares it, as a spread is drawn often."""
-        ir = self.ir
 
-        def trace(fixed: tuple[tuple[str, Scalar], ...], varying: frozenset[str], static: bool) -> TorchModel:
-            return TorchModel(ir, dict(fixed), varying, static=static, grounded=[ir.terminals[1]])
+        @functools.lru_cache(maxsize=_TRACES)
+        def trace(fixed: Any, varying: frozenset[str], static: bool, kelvin: float, held: bool) -> TorchModel:
+            ir = hold(self.ir, str(self.state_node)) if held else self.ir
+            return TorchModel(
+                ir, dict(fixed), varying, static=static, grounded=ir.terminals[1:], temperature=kelvin
+            )
 
-        return functools.lru_cache(maxsize=_TRACES)(trace)
+        return trace
 
     @functools.cached_property
     def _static(self) -> TorchModel:
@@ -431,7 +451,7 @@ class Device:
 
     @functools.cached_property
     def _setup(self) -> Any:
-        return run_setup(self.ir, self._numbers)
+        return run_setup(self.ir, self._numbers, Conditions(temperature=self.temperature))
 
     def _number(self, value: float | str) -> float:
         """A number of the catalogue, which may be the name of a parameter."""
@@ -452,12 +472,7 @@ class Device:
     def _check_shapes(self, **arrays: torch.Tensor) -> None:
         """Raise SpecError unless these and the parameters that are tensors broadcast."""
         given = {n: v for n, v in self._given.items() if isinstance(v, torch.Tensor)}
-        shapes = {name: tuple(value.shape) for name, value in {**arrays, **given}.items()}
-        try:
-            torch.broadcast_shapes(*shapes.values())
-        except RuntimeError as error:
-            listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items() if shape)
-            raise SpecError(f"shapes of {self.name} that do not broadcast: {listed}") from error
+        check_broadcast(f"shapes of {self.name}", {**arrays, **given})
 
     def _varying(
         self, state: torch.Tensor | None, parameters: Mapping[str, torch.Tensor] | None = None

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cosim.arrays import Array, as_tensor, check_finite
-from cosim.devices.integrator import Integrator, Problem, Tolerances, newton_matrix, solve_step, stack
-from cosim.devices.ir import DeviceIR
+from cosim.arrays import Array, check_broadcast
+from cosim.devices.adjoint import replay
+from cosim.devices.compiled import CompiledRun, transient_library
+from cosim.devices.drive import Drive, Limited, make_drive
+from cosim.devices.integrator import Integrator, Problem, Tolerances, stack
+from cosim.devices.print_steps import print_steps
 from cosim.devices.print_torch import TorchModel
+from cosim.devices.simulated import Simulated
+from cosim.devices.start import operating_point, start_parameters, state_of, tracked_node
 from cosim.errors import SolveError, SpecError
+from cosim.progress import progress_bar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,59 +28,30 @@ if TYPE_CHECKING:
 __all__ = [
     "ENGINES",
     "Engine",
-    "Simulated",
     "Trace",
     "register_engine",
     "simulate",
-    "state_from",
-    "tracked_node",
 ]
 
-_START_LIMIT = 200  # Newton iterations of the operating point at the first sample
-_START_TOLERANCE = 1e-12  # V or A, beside the same relative to the unknown
-_START_STRIDE = 1.0  # V; a longer Newton step is cut, because an exponential would overflow
-_BOUND_SLACK = 1e-3  # of the state range: how far a restoring term may let a state past its bound
+_FEW = 512  # devices, up to which C is faster than torch
 _PLOTTED = 16  # devices in a figure
-
-
-class Simulated(Protocol):
-    """What a simulation needs of a device (``cosim.Device`` has it)."""
-
-    ir: DeviceIR
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def given(self) -> Mapping[str, Any]: ...
-    @property
-    def state_parameter(self) -> str | None: ...
-    @property
-    def state_node(self) -> str | None: ...
-    @property
-    def state_scale(self) -> float: ...
-    @property
-    def state_range(self) -> tuple[float, float]: ...
-    @property
-    def state_bounds(self) -> tuple[torch.Tensor, torch.Tensor]: ...
-    @property
-    def write_parameter(self) -> str | None: ...
-    def check_state(self, state: Array | None) -> torch.Tensor: ...
-    def torch_model(self, *, static: bool, extra: Mapping[str, Any] = ...) -> TorchModel: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
     """A simulated waveform. Axes: time first, then the devices (``cells``).
 
-    time: (T,) s. voltage: (T, *cells) V. current: (T, *cells) A, from p to n, with the displacement
-    part; at the first sample the static current. state: (T, *cells) in the unit of the state parameter
-    (see ``simulate``). stats: what the engine counted.
+    time: (T,) s. voltage: (T, *cells) V, of the source. current: (T, *cells) A, from p to n, with the
+    displacement part; at the first sample the static current. state: (T, *cells) in the unit of the state
+    parameter (see ``simulate``). device_voltage: (T, *cells) V between p and n, which a series resistance
+    or a compliance makes another than that of the source. stats: what the engine counted.
     """
 
     time: torch.Tensor
     voltage: torch.Tensor
     current: torch.Tensor
     state: torch.Tensor
+    device_voltage: torch.Tensor
     stats: Mapping[str, Any] = field(default_factory=dict)
 
     def plot(self) -> Figure:
@@ -105,7 +81,7 @@ class Trace:
         return figure
 
 
-# An engine takes the checked device, voltage (T, *cells), dt and state (*cells) or None, and its
+# An engine takes the checked device, its Drive, state (*cells) or None, and its
 # options as keyword-only arguments, whose names and defaults are the documentation of the options.
 Engine = Callable[..., Trace]
 ENGINES: dict[str, Engine] = {}
@@ -124,21 +100,30 @@ def register_engine(name: str) -> Callable[[Engine], Engine]:
 def simulate(
     device: Simulated,
     voltage: Array,
-    dt: float,
+    dt: float | None = None,
     state: Array | None = None,
     engine: str = "torch",
+    *,
+    time: Array | None = None,
+    series: float = 0.0,
+    compliance: float | Sequence[float] | None = None,
     **options: Any,
 ) -> Trace:
     """Current and state of ``device`` under ``voltage`` (T,) or (T, *cells) V, a sample every ``dt`` s.
 
-    The voltage is linear between samples. Voltage cells, state and per-cell parameters broadcast.
-    ``Trace.state`` is state + state_scale*V(state_node); of a device that declares no state node it is
-    the first integral (``idt``) of the model, or else its first internal node with a charge, and 0
-    without either.
+    time: (T,) s of each sample instead of ``dt``, from 0 on. The voltage is linear between samples.
+    Voltage cells, state and per-cell parameters broadcast. series: ohm between source and device.
+    compliance: A, what the source limits the current to, for both signs or as (low, high); with series=.
+
+    The state node starts where ``state`` says, every other node at its operating point.
+    ``Trace.state`` is state + state_scale*V(state_node), or state_scale*V(state_node) where that node is
+    the state itself; of a device that declares no state node it is the first integral (``idt``) of the
+    model, or else its first internal node with a charge, and 0 without either.
 
     Options of the engine "torch": rtol (1e-6) and atol (1e-6, a part of the state range, of 1 V, or of
-    1 uA) bound the error of one step; max_steps; progress=True shows a bar. It computes in float64,
-    without gradients.
+    1 uA) bound the error of one step; max_steps; progress: True shows it, None where it takes long, on a
+    terminal. It computes in float64. Gradients with respect to voltage, state and parameters are exact
+    for the steps that were made.
 
     Raises SpecError for an unknown engine or option or a bad waveform; SolveError where no step is
     small enough, with the devices that finished on ``.solution`` (the others are NaN from there on).
@@ -150,16 +135,14 @@ def simulate(
     (torch.Size([101]), 0.3)
     """
     run = _engine(engine, options)
-    volts = _check_voltage(voltage)
-    if not (isinstance(dt, int | float) and math.isfinite(dt) and dt > 0):
-        raise SpecError(f"dt is {dt!r} s: it must be a finite number greater than 0")
-    cells = None
+    drive = make_drive(voltage, dt, time=time, series=series, compliance=compliance)
+    volts, cells = drive.voltage, None
     if device.state_parameter is not None or state is not None:
-        cells = device.check_state(state).detach().to(volts)
+        cells = device.check_state(state).to(volts)
     shape = _cells(device, volts, cells)
     volts = volts.reshape(volts.shape[0], *[1] * (len(shape) - volts.ndim + 1), *volts.shape[1:])
-    volts = volts.expand(volts.shape[0], *shape)
-    return run(device, volts, float(dt), None if cells is None else cells.expand(shape), **options)
+    drive = replace(drive, voltage=volts.expand(volts.shape[0], *shape))
+    return run(device, drive, None if cells is None else cells.expand(shape), **options)
 
 
 def _engine(name: str, options: Mapping[str, Any]) -> Engine:
@@ -174,60 +157,10 @@ def _engine(name: str, options: Mapping[str, Any]) -> Engine:
     return run
 
 
-def _check_voltage(voltage: Array) -> torch.Tensor:
-    volts = check_finite(as_tensor(voltage, "voltage"), "voltage").detach().to(torch.float64)
-    if volts.ndim == 0 or volts.shape[0] < 2:
-        raise SpecError(
-            f"voltage has shape {tuple(volts.shape)}: a waveform is (time,) or (time, *cells), "
-            "with two samples or more"
-        )
-    return volts
-
-
 def _cells(device: Simulated, volts: torch.Tensor, state: torch.Tensor | None) -> torch.Size:
-    shapes = {"voltage": volts.shape[1:]} | ({} if state is None else {"state": state.shape})
-    shapes |= {name: v.shape for name, v in device.given.items() if isinstance(v, torch.Tensor)}
-    try:
-        return torch.broadcast_shapes(*shapes.values())
-    except RuntimeError as error:
-        shown = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
-        raise SpecError(
-            f"the cells of these do not broadcast: {shown} (voltage without its time axis)"
-        ) from error
-
-
-# --- for every engine: which unknown is the state -----------------------------------------------------
-
-
-def tracked_node(device: Simulated) -> str | None:
-    """Name of the internal unknown that the state is read from (see ``simulate``); None: there is none."""
-    nodes = device.ir.nodes
-    if device.state_node is not None:
-        names = [node.name for node in nodes if not node.terminal]
-        if device.state_node not in names:
-            known = ", ".join(names) or "none"
-            raise SpecError(f"{device.name} has no internal node {device.state_node!r}; it has: {known}")
-        return device.state_node
-    charged = {e.column for e in device.ir.jacobian if e.react is not None and e.row == e.column}
-    integrals = [node.name for node in nodes if node.kind == "implicit"]
-    inner = [node.name for k, node in enumerate(nodes) if k in charged and not node.terminal]
-    return next(iter([*integrals, *inner]), None)
-
-
-def state_from(
-    device: Simulated, tracked: torch.Tensor | None, like: torch.Tensor, state: torch.Tensor | None
-) -> torch.Tensor:
-    """``Trace.state``, shaped as ``like``, from the tracked unknown (None: it stays at 0)."""
-    if tracked is None:
-        return torch.zeros_like(like) + (0.0 if state is None else state)
-    if device.state_node is None or state is None:
-        return tracked
-    value = state + device.state_scale * tracked
-    low, high = (bound.to(value) for bound in device.state_bounds)
-    slack = _BOUND_SLACK * (high - low)
-    # a state at its bound rests a little outside; it must be usable as the next start
-    near = (value > low - slack) & (value < high + slack)
-    return torch.where(near, value.clamp(low, high), value)
+    cells = {"voltage": volts[0]} | ({} if state is None else {"state": state})
+    cells |= {name: v for name, v in device.given.items() if isinstance(v, torch.Tensor)}
+    return check_broadcast(f"cells of {device.name}", cells)
 
 
 # --- the torch engine ---------------------------------------------------------------------------------
@@ -236,88 +169,96 @@ def state_from(
 @register_engine("torch")
 def _simulate_torch(
     device: Simulated,
-    voltage: torch.Tensor,
-    dt: float,
+    drive: Drive,
     state: torch.Tensor | None,
     *,
     rtol: float = 1e-6,
     atol: float = 1e-6,
     max_steps: int = 1_000_000,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Trace:
     for name, value in (("rtol", rtol), ("atol", atol), ("max_steps", max_steps)):
         if not (math.isfinite(value) and value > 0):
             raise SpecError(f"{name} is {value}: it must be a finite number greater than 0")
-    with torch.no_grad():
-        problem = _problem(device, voltage, dt, state)
-        node, inner = tracked_node(device), problem.model.internal
-        track = inner.index(node) if node in inner else None
-        nominal = tuple(_nominal(device, name) for name in inner)
-        tolerances = Tolerances(rtol=rtol, atol=atol, nominal=nominal, max_steps=max_steps)
-        integrator = Integrator(problem, tolerances, track=track)
-        with _progress(progress) as report:
-            integrator.run(report)
-        unknown = None if track is None else integrator.unknown.reshape(voltage.shape)
-        trace = Trace(
-            time=dt * torch.arange(voltage.shape[0], dtype=torch.float64, device=voltage.device),
-            voltage=voltage,
-            current=integrator.current.reshape(voltage.shape),
-            state=state_from(device, unknown, voltage, state),
-            stats=dict(integrator.counts),
-        )
-    if integrator.failures:
-        _raise(device, integrator, trace, rtol)
+    problem = _problem(device, drive, state)
+    inner = problem.model.internal
+    node = tracked_node(device)
+    terminal = () if drive.direct else (0,)
+    track = (*((inner.index(node),) if node in inner else ()), *terminal)
+    nominal = tuple(_nominal(device, name) for name in inner)
+    tolerances = Tolerances(rtol=rtol, atol=atol, nominal=nominal, max_steps=max_steps)
+    follow = any(x.requires_grad for x in (problem.voltage, problem.start, *problem.parameters.values()))
+    with torch.no_grad(), progress_bar(f"simulating {device.name}", progress) as report:
+        run = _runner(device, drive, problem, tolerances, track, follow)
+        run.run(report)
+    done = replay(problem, tolerances, run) if follow and not run.failures else run
+    found = [unknown.reshape(drive.voltage.shape) for unknown in done.unknowns]
+    trace = Trace(
+        time=drive.time,
+        voltage=drive.voltage,
+        current=done.current.reshape(drive.voltage.shape),
+        state=state_of(device, found[0] if node in inner else None, drive.voltage, state),
+        device_voltage=drive.voltage if drive.direct else drive.across(drive.voltage, found[-1]),
+        stats=dict(run.counts),
+    )
+    if run.failures:
+        _raise(device, run, trace, rtol)
     return trace
 
 
-def _problem(device: Simulated, voltage: torch.Tensor, dt: float, state: torch.Tensor | None) -> Problem:
+def _runner(
+    device: Simulated,
+    drive: Drive,
+    problem: Problem,
+    tolerances: Tolerances,
+    track: Sequence[int],
+    keep: bool,
+) -> Integrator | CompiledRun:
+    """In C for few devices; in torch, which takes as long for a thousand devices as for one, for many."""
+    loop = None
+    if problem.voltage.device.type == "cpu" and problem.voltage.shape[1] <= _FEW:
+        loop = print_steps(_moving(device))
+    library = None if loop is None else transient_library(loop)
+    if loop is None or library is None:
+        return Integrator(problem, tolerances, track=track, keep=keep)
+    between = (
+        {} if drive.direct else {"ohm": drive.ohm, "scale": drive.scale, "low": drive.low, "high": drive.high}
+    )
+    return CompiledRun(problem, tolerances, library, loop, track=track, keep=keep, **between)
+
+
+def _moving(device: Simulated) -> TorchModel:
     write = device.write_parameter
-    model = device.torch_model(static=False, extra={write: 1} if write else {})
-    still = device.torch_model(static=True, extra={write: 0} if write else {})
-    cells = voltage.shape[1:]
-    parameters = {
-        name: _parameter(device, name, state).detach().to(voltage).expand(cells).reshape(-1)
-        for name in model.varying
-    }
-    volts = voltage.reshape(voltage.shape[0], -1)
-    start = _operating_point(device, model, still, volts[0], parameters)
-    return Problem(model=model, voltage=volts, dt=dt, start=start, parameters=parameters)
+    return device.torch_model(static=False, extra={write: 1} if write else {})
+
+
+def _problem(device: Simulated, drive: Drive, state: torch.Tensor | None) -> Problem:
+    write, cells = device.write_parameter, drive.voltage.shape[1:]
+    start = start_parameters(device, state)
+    model, on = _moving(device), {write: 1} if write else {}
+    # with the state held, all else is at rest as it will run; a file that holds its own state has a switch
+    still = device.torch_model(static=True, extra=on if start else dict.fromkeys(on, 0), held=bool(start))
+
+    def spread(names: Sequence[str], more: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        found = {name: more[name] if name in more else _parameter(device, name, state) for name in names}
+        return {name: x.to(drive.voltage).expand(cells).reshape(-1) for name, x in found.items()}
+
+    circuits = [model, still] if drive.direct else [Limited(model, drive), Limited(still, drive)]
+    volts = drive.voltage.reshape(drive.voltage.shape[0], -1)
+    rest = operating_point(device, circuits[1], volts[0], spread(still.varying, start))
+    solved = dict(zip(circuits[1].internal, rest, strict=True))
+    unknowns = [solved.get(name, torch.zeros_like(volts[0])) for name in circuits[0].internal]
+    return Problem(
+        model=circuits[0],
+        time=drive.time,
+        voltage=volts,
+        start=stack(unknowns, volts[0]),
+        parameters=spread(model.varying, {}),
+    )
 
 
 def _parameter(device: Simulated, name: str, state: torch.Tensor | None) -> torch.Tensor:
     return state if name == device.state_parameter and state is not None else device.given[name]
-
-
-def _operating_point(
-    device: Simulated,
-    model: TorchModel,
-    still: TorchModel,
-    volts: torch.Tensor,
-    parameters: Mapping[str, torch.Tensor],
-) -> torch.Tensor:
-    """Internal unknowns (n, N) of ``model`` at rest: those that ``still`` has solved, the others 0."""
-    size = len(still.internal)
-    kinds = {node.name: node.kind for node in device.ir.nodes}
-    stride = [_START_STRIDE if kinds[name] == "voltage" else math.inf for name in still.internal]
-    limit = volts.new_tensor(stride).reshape(-1, 1)
-    unknowns = volts.new_zeros((size, volts.numel()))
-    settled = torch.zeros_like(volts, dtype=torch.bool)
-    for _ in range(_START_LIMIT):
-        terms = still([volts, *unknowns], parameters)
-        matrix = newton_matrix(terms, size, 0.0, torch.ones_like(volts))
-        change = solve_step(matrix, -stack(terms.resist[1:], volts))
-        unknowns = unknowns + torch.clamp(change, -limit, limit)
-        settled = (change.abs() <= _START_TOLERANCE * (1.0 + unknowns.abs())).all(0)
-        if bool(settled.all()):
-            break
-    else:
-        raise SolveError(
-            f"the internal nodes of {device.name} have no operating point at the first sample "
-            f"({float(volts[~settled][0])} V): start the waveform at 0 V, or name with write= the parameter "
-            "that lets the state move"
-        )
-    found = dict(zip(still.internal, unknowns, strict=True))
-    return stack([found.get(name, torch.zeros_like(volts)) for name in model.internal], volts)
 
 
 def _nominal(device: Simulated, name: str) -> float:
@@ -329,7 +270,7 @@ def _nominal(device: Simulated, name: str) -> float:
     return 1.0 if kind == "voltage" else 1e-6
 
 
-def _raise(device: Simulated, integrator: Integrator, trace: Trace, rtol: float) -> None:
+def _raise(device: Simulated, integrator: Integrator | CompiledRun, trace: Trace, rtol: float) -> None:
     first = min(integrator.failures, key=lambda failure: failure.time)
     count, total = len(integrator.failures), integrator.problem.voltage.shape[1]
     where = "" if total == 1 else f" (device {first.device}, the first of {count} among {total})"
@@ -338,15 +279,3 @@ def _raise(device: Simulated, integrator: Integrator, trace: Trace, rtol: float)
         f"sample the waveform more finely there, or loosen rtol (now {rtol:g})",
         solution=trace,
     )
-
-
-@contextmanager
-def _progress(shown: bool) -> Iterator[Callable[[float], None] | None]:
-    if not shown:
-        yield None
-        return
-    from rich.progress import Progress
-
-    with Progress() as bar:
-        task = bar.add_task("simulating", total=1.0)
-        yield lambda fraction: bar.update(task, completed=fraction)

@@ -10,103 +10,39 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
-import numpy as np
 import torch
 
-from cosim.devices.print_torch import Terms, TorchModel
+from cosim.devices.print_torch import Terms
+from cosim.devices.tableau import (
+    ESDIRK32,
+    FIRST_STEP,
+    GROW,
+    NEWTON_LIMIT,
+    NEWTON_TOLERANCE,
+    RETREAT,
+    SAFETY,
+    SHRINK,
+    SMALLEST_STEP,
+    Tableau,
+)
 
 __all__ = [
-    "ESDIRK32",
+    "Circuit",
+    "Equation",
     "Failure",
+    "Front",
     "Integrator",
     "Problem",
-    "Tableau",
+    "Stage",
+    "Step",
     "Tolerances",
     "newton_matrix",
     "solve_step",
 ]
 
 Value: TypeAlias = torch.Tensor | float
-
-_NEWTON_LIMIT = 6  # iterations; a stage that needs more gets a smaller step instead
-# part of the error tolerance: Newton is quadratic, so the step that is still made leaves far less
-_NEWTON_TOLERANCE = 0.1
-_SAFETY, _SHRINK, _GROW, _RETREAT = 0.9, 0.1, 5.0, 0.25  # step controller
-_FIRST_STEP = 0.01  # of the sample distance
-_SMALLEST_STEP = 1e-12  # of the sample distance: below it, time differences lose their digits
-
-
-@dataclass(frozen=True)
-class Tableau:
-    """An ESDIRK method: an explicit stage, then stages with one diagonal ``gamma``; the last is the result.
-
-    a[i]: coefficients of the rates of the stages before i; embedded: weights of the lower-order result.
-    """
-
-    gamma: float
-    c: tuple[float, ...]
-    a: tuple[tuple[float, ...], ...]
-    embedded: tuple[float, ...]
-    order: int
-
-    @property
-    def derivative(self) -> list[float]:
-        """Weights w: dy/dt at the end = sum_j w_j (Y_j - y_n)/h over the implicit stages.
-
-        The method is L-stable, so this does not depend on the rate at the start of the step.
-        """
-        return np.linalg.inv(self._implicit)[-1].tolist()
-
-    @property
-    def error(self) -> list[float]:
-        """Weights w: the difference of the two results = sum_j w_j (Y_j - y_n) over the implicit stages.
-
-        Taken from values and not from rates, it is bounded where the circuit is stiff and needs no filter.
-        """
-        difference = np.array([*self.a[-1], self.gamma]) - np.array(self.embedded)
-        return np.linalg.solve(self._implicit.T, difference[1:]).tolist()
-
-    @property
-    def _implicit(self) -> np.ndarray:
-        """The coefficients without the explicit first stage."""
-        size = len(self.c) - 1
-        matrix = np.diag(np.full(size, self.gamma))
-        for i, row in enumerate(self.a[1:]):
-            matrix[i, : len(row) - 1] = row[1:]
-        return matrix
-
-    def predictor(self, stage: int) -> list[float]:
-        """Weights that extrapolate the stages before ``stage`` (at least two) to it, by Lagrange."""
-        nodes, at = self.c[:stage], self.c[stage]
-        return [math.prod((at - x) / (node - x) for x in nodes if x != node) for node in nodes]
-
-
-# ESDIRK3(2)4L[2]SA: order 3, embedded order 2, L-stable, stiffly accurate.
-# C. A. Kennedy, M. H. Carpenter, Appl. Numer. Math. 44, 139-181, 2003.
-_GAMMA = 1767732205903 / 4055673282236
-ESDIRK32 = Tableau(
-    gamma=_GAMMA,
-    c=(0.0, 2 * _GAMMA, 0.6, 1.0),
-    a=(
-        (),
-        (_GAMMA,),
-        (2746238789719 / 10658868560708, -640167445237 / 6845629431997),
-        (
-            1471266399579 / 7840856788654,
-            -4482444167858 / 7529755066697,
-            11266239266428 / 11593286722821,
-        ),
-    ),
-    embedded=(
-        2756255671327 / 12835298489170,
-        -10771552573575 / 22201958757719,
-        9247589265047 / 10645013368117,
-        2193209047091 / 5459859503100,
-    ),
-    order=3,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,13 +55,25 @@ class Tolerances:
     max_steps: int
 
 
+class Circuit(Protocol):
+    """The equations of a device, or of a device behind its drive."""
+
+    @property
+    def internal(self) -> tuple[str, ...]: ...
+    @property
+    def varying(self) -> tuple[str, ...]: ...
+    def __call__(
+        self, unknowns: Sequence[torch.Tensor], parameters: Mapping[str, torch.Tensor], abstime: Value = ...
+    ) -> Terms: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Problem:
     """What is integrated. N devices, n internal unknowns."""
 
-    model: TorchModel
+    model: Circuit
+    time: torch.Tensor  # (T,) s, rising
     voltage: torch.Tensor  # (T, N) V, linear between samples
-    dt: float
     start: torch.Tensor  # (n, N) internal unknowns at the first sample
     parameters: Mapping[str, torch.Tensor]  # each (N,)
 
@@ -140,7 +88,16 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class _Stage:
+class Step:
+    """An accepted step of some devices, and which of them it took to the next sample."""
+
+    device: torch.Tensor  # (M,) numbers in the batch
+    length: torch.Tensor  # (M,) s
+    landed: torch.Tensor  # (M,)
+
+
+@dataclass(frozen=True)
+class Stage:
     """A solved stage: unknowns, and currents f and charges q with the terminal first."""
 
     unknowns: torch.Tensor  # (n, N)
@@ -155,7 +112,7 @@ class _Stage:
 
 
 @dataclass(frozen=True)
-class _Equation:
+class Equation:
     """q(u) + weight*f(u) = base at given voltage and time, and the Newton step that ends its solution."""
 
     volts: torch.Tensor  # (N,)
@@ -167,37 +124,38 @@ class _Equation:
 
 
 @dataclass
-class _Front:
+class Front:
     """Where each unfinished device stands; the last axis of every tensor is the device."""
 
     device: torch.Tensor  # (N,) number in the batch
     sample: torch.Tensor  # (N,) index of the sample at or before the present time
     since: torch.Tensor  # (N,) s, time since that sample
     step: torch.Tensor  # (N,) s, wanted step
-    here: _Stage
+    here: Stage
     slope: torch.Tensor  # (n, N) estimate of du/dt, for predictions only
     peak: torch.Tensor  # (n, N) largest |u| so far
     parameters: torch.Tensor  # (parameters, N)
 
-    def pick(self, which: torch.Tensor) -> _Front:
+    def pick(self, which: torch.Tensor) -> Front:
         flat = {f.name: getattr(self, f.name)[..., which] for f in fields(self) if f.name != "here"}
-        return _Front(here=_pick(self.here, which), **flat)
+        return Front(here=_pick(self.here, which), **flat)
 
 
 @dataclass(frozen=True)
 class _Attempt:
     """The end of a step that may be accepted."""
 
-    end: _Stage  # converged: in every stage
+    end: Stage  # converged: in every stage
     slope: torch.Tensor  # (n, N)
     terminal_current: torch.Tensor  # (N,)
     error: torch.Tensor  # (N,) in units of the tolerance
 
 
 class Integrator:
-    """Integrates a ``Problem``. After ``run``: ``current`` (T, N) in A and ``unknown`` (T, N).
+    """Integrates a ``Problem``. After ``run``: ``current`` (T, N) in A and ``unknowns``, each (T, N).
 
-    track: index of the internal unknown that is recorded at every sample; None records none.
+    track: the internal unknowns that are recorded at every sample, by index. keep: the accepted steps
+    are kept in ``steps``.
     """
 
     def __init__(
@@ -205,16 +163,20 @@ class Integrator:
         problem: Problem,
         tolerances: Tolerances,
         *,
-        track: int | None = None,
+        track: Sequence[int] = (),
+        keep: bool = False,
         tableau: Tableau = ESDIRK32,
     ) -> None:
         self.problem, self.tolerances, self.tableau = problem, tolerances, tableau
-        self.track = track
+        self.track, self._keep = tuple(track), keep
+        self._widths = problem.time.diff()
+        self._longest = float(self._widths.max())
         self._size = len(problem.model.internal)
         self._derivative, self._error = tableau.derivative, tableau.error
         self._nominal = problem.start.new_tensor(tolerances.nominal).reshape(-1, 1)
         self.current = torch.full_like(problem.voltage, math.nan)
-        self.unknown = torch.full_like(problem.voltage, math.nan)
+        self.unknowns = [torch.full_like(problem.voltage, math.nan) for _ in self.track]
+        self.steps: list[Step] = []
         self.failures: list[Failure] = []
         self.counts = {"steps": 0, "rejected": 0, "evaluations": 0}
         self._front, self._dynamic = self._begin()
@@ -238,7 +200,7 @@ class Integrator:
             if report is not None:
                 report((finished + float(self._front.sample.sum()) / (samples - 1)) / count)
 
-    def _begin(self) -> tuple[_Front, list[int]]:
+    def _begin(self) -> tuple[Front, list[int]]:
         """The front at the first sample, and the unknowns that have a charge."""
         problem = self.problem
         volts = problem.voltage[0]
@@ -246,12 +208,12 @@ class Integrator:
         everywhere = torch.ones_like(volts, dtype=torch.bool)
         inputs = torch.stack(parameters) if parameters else volts.new_zeros((0, volts.numel()))
         terms = self._terms(inputs, volts, volts.new_zeros(()), problem.start)
-        rest = _Stage(problem.start, stack(terms.resist, volts), stack(terms.react, volts), everywhere)
-        front = _Front(
+        rest = Stage(problem.start, stack(terms.resist, volts), stack(terms.react, volts), everywhere)
+        front = Front(
             device=torch.arange(volts.numel(), device=volts.device),
             sample=torch.zeros_like(volts, dtype=torch.int64),
             since=torch.zeros_like(volts),
-            step=torch.full_like(volts, _FIRST_STEP * problem.dt),
+            step=torch.full_like(volts, FIRST_STEP * float(self._widths[0])),
             here=rest,
             slope=torch.zeros_like(problem.start),
             peak=problem.start.abs(),
@@ -261,14 +223,14 @@ class Integrator:
         columns = {c - 1 for (_, c), entry in terms.jacobian_react.items() if not _is_zero(entry)}
         return front, sorted(columns - {-1})
 
-    def _record(self, front: _Front, current: torch.Tensor) -> None:
+    def _record(self, front: Front, current: torch.Tensor) -> None:
         self.current[front.sample, front.device] = current
-        if self.track is not None:
-            self.unknown[front.sample, front.device] = front.here.unknowns[self.track]
+        for index, kept in zip(self.track, self.unknowns, strict=True):
+            kept[front.sample, front.device] = front.here.unknowns[index]
 
     def _fail(self, which: torch.Tensor, reason: str) -> None:
         front = self._front
-        times = front.sample * self.problem.dt + front.since
+        times = self.problem.time[front.sample] + front.since
         for device, time in zip(front.device[which].tolist(), times[which].tolist(), strict=True):
             self.failures.append(Failure(device, time, reason))
         self._front = front.pick(~which)
@@ -277,23 +239,27 @@ class Integrator:
 
     def _advance(self) -> None:
         """One step of every device; a step that is not good enough leaves its device where it was."""
-        front, dt = self._front, self.problem.dt
+        front = self._front
+        dt = self._widths[front.sample]
         left = dt - front.since
         # two halves instead of a long step and a sliver; the last step ends exactly on the sample
         last = front.step >= left
         step = torch.where(last, left, torch.minimum(front.step, 0.5 * left))
         attempt = self._attempt(front, step)
         good = attempt.end.converged & (attempt.error <= 1.0)
+        if self._keep:
+            self.steps.append(Step(front.device[good], step[good], last[good]))
         self._accept(attempt, good, good & last, step)
-        factor = (_SAFETY * attempt.error.pow(-1.0 / self.tableau.order)).clamp(_SHRINK, _GROW)
-        wanted = step * torch.where(attempt.end.converged, factor, _RETREAT)
+        factor = (SAFETY * attempt.error.pow(-1.0 / self.tableau.order)).clamp(SHRINK, GROW)
+        wanted = step * torch.where(attempt.end.converged, factor, RETREAT)
         shortened = good & (step < front.step)
-        front.step = torch.where(shortened, torch.maximum(wanted, front.step), wanted).clamp(max=dt)
+        front.step = torch.where(shortened, torch.maximum(wanted, front.step), wanted)
+        front.step = front.step.clamp(max=self._longest)
         self.counts["steps"] += 1
         self.counts["rejected"] += int((~good).sum())
-        stuck = ~good & (front.step < _SMALLEST_STEP * dt)
+        stuck = ~good & (front.step < SMALLEST_STEP * dt)
         if bool(stuck.any()):
-            self._fail(stuck, f"the step fell below {_SMALLEST_STEP * dt:.3g} s")
+            self._fail(stuck, f"the step fell below {SMALLEST_STEP * float(dt[stuck].min()):.3g} s")
 
     def _accept(
         self, attempt: _Attempt, good: torch.Tensor, landed: torch.Tensor, step: torch.Tensor
@@ -307,18 +273,18 @@ class Integrator:
         if bool(landed.any()):
             self._record(front.pick(landed), attempt.terminal_current[landed])
 
-    def _attempt(self, front: _Front, step: torch.Tensor) -> _Attempt:
+    def _attempt(self, front: Front, step: torch.Tensor) -> _Attempt:
         """One step. Rates k = dq/dt: q_i = q_n + h (sum_{j<i} a_ij k_j + gamma k_i) in stage i."""
         tableau = self.tableau
         stages = [front.here]
         converged = torch.ones_like(step, dtype=torch.bool)
         weight = tableau.gamma * step
-        allowed = _NEWTON_TOLERANCE * self._scale(front.peak)
+        allowed = NEWTON_TOLERANCE * self._scale(front.peak)
         for i in range(1, len(tableau.c)):
             base = front.here.charge[1:] + step * _combine(tableau.a[i], [s.rate for s in stages])
             after = tableau.c[i] * step
             volts, time = self._drive(front, after)
-            equation = _Equation(volts, time, base, weight, allowed, front.parameters)
+            equation = Equation(volts, time, base, weight, allowed, front.parameters)
             if i == 1:
                 guess = front.here.unknowns + after * front.slope
             else:
@@ -331,7 +297,7 @@ class Integrator:
         return self._finish(front, step, stages, converged)
 
     def _finish(
-        self, front: _Front, step: torch.Tensor, stages: Sequence[_Stage], converged: torch.Tensor
+        self, front: Front, step: torch.Tensor, stages: Sequence[Stage], converged: torch.Tensor
     ) -> _Attempt:
         start, end = stages[0], stages[-1]
         moved = [s.unknowns - start.unknowns for s in stages[1:]]
@@ -343,40 +309,45 @@ class Integrator:
         current = end.current[0] + displacement
         return _Attempt(replace(end, converged=converged & torch.isfinite(error)), slope, current, error)
 
-    def _newton(self, equation: _Equation, unknowns: torch.Tensor, left: int = _NEWTON_LIMIT) -> _Stage:
+    def _newton(self, equation: Equation, unknowns: torch.Tensor, left: int = NEWTON_LIMIT) -> Stage:
         """Solve ``equation`` from the guess ``unknowns``; devices that are done are not evaluated again."""
-        volts, weight = equation.volts, equation.weight
         while True:
-            terms = self._terms(equation.parameters, volts, equation.time, unknowns)
-            charge, current = stack(terms.react[1:], volts), stack(terms.resist[1:], volts)
-            matrix = newton_matrix(terms, self._size, 1.0, weight)
-            change = solve_step(matrix, equation.base - charge - weight * current)
-            unknowns = unknowns + change
-            converged = (change.abs() <= equation.allowed).all(0)
+            terms = self._terms(equation.parameters, equation.volts, equation.time, unknowns)
+            stage = self._stage(equation, terms, unknowns)
+            unknowns, converged = stage.unknowns, stage.converged
             left -= 1
             if left == 0 or bool(converged.any()):
                 break
-        # the linear parts carry currents and charges to the last iterate, which is not evaluated again
-        stage = _Stage(
-            unknowns,
-            _linear(terms.resist, terms.jacobian_resist, change, volts),
-            _linear(terms.react, terms.jacobian_react, change, volts),
-            converged,
-        )
         if left == 0 or bool(converged.all()):
             return stage
         rest = ~converged
         return _put(stage, rest, self._newton(_pick(equation, rest), unknowns[:, rest], left))
 
+    def _stage(self, equation: Equation, terms: Terms, unknowns: torch.Tensor) -> Stage:
+        """One Newton step from ``unknowns``, where ``terms`` are.
+
+        The linear parts carry currents and charges to its end, which is not evaluated again.
+        """
+        volts, weight = equation.volts, equation.weight
+        charge, current = stack(terms.react[1:], volts), stack(terms.resist[1:], volts)
+        matrix = newton_matrix(terms, self._size, 1.0, weight)
+        change = solve_step(matrix, equation.base - charge - weight * current)
+        return Stage(
+            unknowns + change,
+            _linear(terms.resist, terms.jacobian_resist, change, volts),
+            _linear(terms.react, terms.jacobian_react, change, volts),
+            (change.abs() <= equation.allowed).all(0),
+        )
+
     def _scale(self, size: torch.Tensor) -> torch.Tensor:
         return self.tolerances.atol * self._nominal + self.tolerances.rtol * size
 
-    def _drive(self, front: _Front, after: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _drive(self, front: Front, after: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Voltage and time ``after`` seconds from the present time of each device."""
-        voltage, dt = self.problem.voltage, self.problem.dt
+        voltage, dt = self.problem.voltage, self._widths[front.sample]
         fraction = (front.since + after) / dt
         low, high = voltage[front.sample, front.device], voltage[front.sample + 1, front.device]
-        return low + (high - low) * fraction, (front.sample + fraction) * dt
+        return low + (high - low) * fraction, self.problem.time[front.sample] + fraction * dt
 
     def _terms(
         self, parameters: torch.Tensor, volts: torch.Tensor, time: torch.Tensor, unknowns: torch.Tensor
@@ -388,7 +359,7 @@ class Integrator:
 
 # --- small pieces -------------------------------------------------------------------------------------
 
-_Tensors = TypeVar("_Tensors", _Equation, _Stage)
+_Tensors = TypeVar("_Tensors", Equation, Stage)
 
 
 def _pick(item: _Tensors, which: torch.Tensor) -> _Tensors:
@@ -396,18 +367,18 @@ def _pick(item: _Tensors, which: torch.Tensor) -> _Tensors:
     return type(item)(**{f.name: getattr(item, f.name)[..., which] for f in fields(item)})
 
 
-def _choose(which: torch.Tensor, yes: _Stage, no: _Stage) -> _Stage:
+def _choose(which: torch.Tensor, yes: Stage, no: Stage) -> Stage:
     """``yes`` for the devices of a mask, ``no`` for the others."""
-    names = [f.name for f in fields(_Stage)]
-    return _Stage(**{name: torch.where(which, getattr(yes, name), getattr(no, name)) for name in names})
+    names = [f.name for f in fields(Stage)]
+    return Stage(**{name: torch.where(which, getattr(yes, name), getattr(no, name)) for name in names})
 
 
-def _put(stage: _Stage, which: torch.Tensor, part: _Stage) -> _Stage:
+def _put(stage: Stage, which: torch.Tensor, part: Stage) -> Stage:
     """``stage`` with the devices of a mask from ``part``."""
-    values = {f.name: getattr(stage, f.name).clone() for f in fields(_Stage)}
+    values = {f.name: getattr(stage, f.name).clone() for f in fields(Stage)}
     for name, value in values.items():
         value[..., which] = getattr(part, name)
-    return _Stage(**values)
+    return Stage(**values)
 
 
 def newton_matrix(terms: Terms, size: int, charge: float, current: torch.Tensor) -> torch.Tensor:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cosim.devices.ir import BESIDE, Branch, DeviceIR, Function, Input, Jump, Scalar, node_pair
+from cosim.devices.simulator import SIMULATOR_PARAMETERS, TEMPERATURE
 from cosim.errors import ModelError, SpecError
 
 __all__ = ["SCALAR", "Conditions", "Evaluation", "Setup", "evaluate", "run_setup"]
 
-TEMPERATURE = 300.15  # K: 27 degrees Celsius, SPICE's nominal temperature
 _LOOP_LIMIT = 1_000_000  # steps; a model that needs more does not end
 
 
@@ -30,7 +30,7 @@ class Conditions:
     analyses: frozenset[str] = frozenset({"dc", "static"})
     integrating: bool = False
     mfactor: float = 1.0
-    simparams: Mapping[str, float] = field(default_factory=dict)
+    simparams: Mapping[str, float] = field(default_factory=lambda: SIMULATOR_PARAMETERS)
 
 
 def _wrap(value: int) -> int:

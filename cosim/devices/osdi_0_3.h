@@ -95,7 +95,7 @@ static inline int32_t cosim_round(double a, bool *failed) {
 static inline int32_t cosim_shl(int32_t a, int32_t n) { return n < 0 || n > 31 ? 0 : (int32_t)((uint32_t)a << n); }
 static inline int32_t cosim_shr(int32_t a, int32_t n) { return n < 0 || n > 31 ? 0 : (int32_t)((uint32_t)a >> n); }
 static inline int32_t cosim_clog2(int32_t a) { int32_t n = 0; while (n < 31 && (1u << n) < (uint32_t)(a > 0 ? a : 0)) n++; return n; }
-static inline double cosim_simparam(const OsdiSimParas *paras, const char *name, double fallback) {
+static inline double cosim_asked(const OsdiSimParas *paras, const char *name, double fallback) {
   if (paras && paras->names)
     for (char **n = paras->names; *n; n++) if (strcmp(*n, name) == 0) return paras->vals[n - paras->names];
   return fallback;

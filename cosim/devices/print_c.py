@@ -25,6 +25,7 @@ from cosim.devices.ir import (
     node_pair,
 )
 from cosim.devices.osdi_names import osdi_name, osdi_nodes, osdi_parameters
+from cosim.devices.simulator import SIMULATOR_PARAMETERS
 from cosim.text import Emitter, check_identifier
 
 __all__ = ["EXPRESSIONS", "print_c"]
@@ -71,6 +72,8 @@ EXPRESSIONS: dict[str, str] = {
     "collapse": "self->collapsed[{0}] = true",
     "out_of_range": "cosim_out_of_range({0}, result)",
 }
+
+_ASKED = ("gmin", "tnom")  # of the simulator, which a user's own netlist may set
 
 _ANALYSES = {
     "dc": "ANALYSIS_DC",
@@ -151,6 +154,16 @@ class _Printer:
 
     def helpers(self) -> None:
         out = self.out
+        head = (
+            "static inline double cosim_simparam(const OsdiSimParas *paras, const char *name, double other) {"
+        )
+        with out.block(head, "}"):
+            for name, value in SIMULATOR_PARAMETERS.items():
+                known = value.hex()
+                if name in _ASKED:
+                    known = f"cosim_asked(paras, name, {known})"
+                out.line(f'if (strcmp(name, "{name}") == 0) return {known};')
+            out.line("return other;")
         with out.block("static inline int32_t cosim_analysis(const char *name, uint32_t flags) {", "}"):
             for name, flag in _ANALYSES.items():
                 out.line(f'if (strcmp(name, "{name}") == 0) return (flags & {flag}) != 0;')

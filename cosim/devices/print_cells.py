@@ -17,7 +17,7 @@ from cosim.devices.print_c import EXPRESSIONS
 from cosim.devices.print_torch import TorchModel
 from cosim.text import Emitter
 
-__all__ = ["LINEAR", "CellLoop", "print_cells"]
+__all__ = ["LINEAR", "Body", "CellLoop", "print_body", "print_cells"]
 
 _EXPRESSIONS = {**EXPRESSIONS, "select": "{0} ? {1} : {2}", "band": "{0} & {1}"}
 _MAY_FAIL = {"idiv", "irem", "ficast"}  # a whole loop cannot stop for one cell
@@ -43,7 +43,29 @@ def print_cells(model: TorchModel) -> CellLoop | None:
     if model.internal:
         return None
     code, outputs = model.straight()
-    hoisted = _hoisted(code, model.arguments)
+    body = print_body(code, outputs, model.arguments)
+    if body is None:
+        return None
+    lines = [f"const double {model.unknowns[0]} = volts[k];"]
+    lines += [f"const double {name} = field_{k}[k];" for k, name in enumerate(body.names)]
+    lines += [*body.lines, f"current[k] = {body.outputs[0]};", f"slope[k] = {body.outputs[1]};"]
+    text = _loop(lines, len(body.names), len(body.numbers))
+    return CellLoop(text=text, constants=body.numbers, fields=model.reader(body.names))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """Straight-line code as C lines; they read ``names`` (per device) and number_0, number_1, ..."""
+
+    lines: tuple[str, ...]
+    outputs: tuple[str, ...]
+    names: tuple[str, ...]
+    numbers: tuple[float, ...]
+
+
+def print_body(code: Sequence[Straight], outputs: Sequence[Operand], arguments: Sequence[str]) -> Body | None:
+    """C for ``outputs``, without what depends on ``arguments`` alone; None where an integer may fail."""
+    hoisted = _hoisted(code, arguments)
     varying = [line for line in code if line.result not in hoisted]
     needed = live(varying, outputs)
     if any(line.opcode in _MAY_FAIL for line in needed):
@@ -51,13 +73,9 @@ def print_cells(model: TorchModel) -> CellLoop | None:
     used = [v for line in needed for v in line.operands] + list(outputs)
     names = tuple(dict.fromkeys(v for v in used if isinstance(v, str) and v in hoisted))
     table = _Table()
-    body = [f"const {_C_TYPES[line.type]} {line.result} = {table.expression(line)};" for line in needed]
-    body += [f"current[k] = {table.text(outputs[0])};", f"slope[k] = {table.text(outputs[1])};"]
-    reads = [f"const double {name} = field_{k}[k];" for k, name in enumerate(names)]
-    text = _loop(
-        [f"const double {model.unknowns[0]} = volts[k];", *reads, *body], len(names), len(table.numbers)
-    )
-    return CellLoop(text=text, constants=tuple(table.numbers), fields=model.reader(names))
+    lines = [f"const {_C_TYPES[line.type]} {line.result} = {table.expression(line)};" for line in needed]
+    ends = [table.text(output) for output in outputs]
+    return Body(lines=tuple(lines), outputs=tuple(ends), names=names, numbers=tuple(table.numbers))
 
 
 def _hoisted(code: Sequence[Straight], arguments: Sequence[str]) -> set[str]:

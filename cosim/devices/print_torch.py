@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 
 import torch
 
-from cosim.devices.interp import TEMPERATURE
 from cosim.devices.ir import FUNCTIONS, SYMBOLS, DeviceIR, Input, Scalar, node_pair
 from cosim.devices.passes import Known, Operand, Straight, Tracer, live
+from cosim.devices.simulator import SIMULATOR_PARAMETERS, TEMPERATURE
 from cosim.devices.torch_functions import NAMES
 from cosim.errors import ModelError, SpecError
 from cosim.text import Emitter, check_identifier
@@ -137,6 +137,14 @@ class TorchModel:
         slopes = dict(zip(shape.entries, shape.jacobian["resist"], strict=True))
         return shape.tracer.code, (shape.resist[0], slopes.get((0, 0), Known(0.0)))
 
+    def equations(
+        self,
+    ) -> tuple[list[Straight], list[Operand], list[Operand], dict[tuple[int, int], tuple[Operand, Operand]]]:
+        """The code, and in it residuals, charges and per Jacobian entry (static, reactive)."""
+        shape = self._shape
+        pairs = zip(shape.jacobian["resist"], shape.jacobian["react"], strict=True)
+        return shape.tracer.code, shape.resist, shape.react, dict(zip(shape.entries, pairs, strict=True))
+
     def reader(self, names: Sequence[str]) -> Callable[[Mapping[str, torch.Tensor]], list[torch.Tensor]]:
         """Varying parameters -> values of ``straight`` that depend on nothing else."""
         function, _ = _compile(self._shape.tracer.code, ["like", *self.arguments], names)
@@ -146,6 +154,12 @@ class TorchModel:
             return function(given[0], *given) if names else []
 
         return read
+
+    def reads(self, name: str) -> bool:
+        """The varying parameter ``name`` counts in a residual, a charge or a slope."""
+        outputs = self._shape.outputs
+        used = {v for line in live(self._shape.tracer.code, outputs) for v in line.operands}
+        return f"p_{name}" in used | set(outputs)
 
     def check(self, parameters: Mapping[str, torch.Tensor]) -> None:
         """Raise SpecError if a varying parameter is outside its range in any cell."""
@@ -205,7 +219,7 @@ class _Trace:
             tracer.declare("abstime", "real")
         setup = tracer.trace(ir.setup, self.setup_input, self.call)
         self.parameters = {n: setup[v] for n, v in zip(ir.parameter_names, ir.resolved, strict=True)}
-        self.cache = [setup[v] for v in ir.cache]
+        self.cache = [setup.get(v, Known(0.0)) for v in ir.cache]  # 0: set by a branch not taken
         self.range_checks: list[tuple[str, Operand]] = []
         self.merge, self.kept = self.merged(zero)
         for k in self.kept:
@@ -223,10 +237,11 @@ class _Trace:
         return {"temperature": Known(self._temperature), "mfactor": Known(1.0)}[source.kind]
 
     def call(self, opcode: str, operands: tuple[Operand, ...]) -> Operand:
-        if opcode == "simparam":
-            return operands[1]
-        (name,) = operands
+        name = operands[0]
         assert isinstance(name, Known)
+        if opcode == "simparam":
+            known = SIMULATOR_PARAMETERS.get(str(name.literal))
+            return operands[1] if known is None else Known(known)
         running = {"dc", "static"} if self._static else {"tran"}
         return Known(int(name.literal in running))
 

@@ -154,9 +154,9 @@ def _ramped(
     ]
 
 
-def check_floating(ir: DeviceIR, given: Mapping[str, Scalar]) -> None:
+def check_floating(ir: DeviceIR, given: Mapping[str, Scalar], temperature: float) -> None:
     """Raise ModelError unless what flows into p flows out of n, and only V(p, n) matters."""
-    model = TorchModel(ir, given, static=True)
+    model = TorchModel(ir, given, static=True, temperature=temperature)
     currents, noise = [], 0.0
     for shift in (0.0, 0.37):
         ends = [torch.tensor([v + shift], dtype=torch.float64) for v in (0.11, 0.0)]

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import torch
 
-from cosim.devices.dynamics import Simulated, tracked_node
+from cosim.devices.simulated import Simulated
+from cosim.devices.start import tracked_node
 from cosim.errors import CosimError, SpecError
 
 __all__ = ["check_moves"]

@@ -12,12 +12,14 @@ import re
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
+from cosim.devices.simulator import TEMPERATURE, check_temperature
 from cosim.errors import SpecError
 from cosim.text import check_identifier
 
 __all__ = [
     "GROUND",
     "Current",
+    "CurrentLimiter",
     "Deck",
     "DeviceInstance",
     "Element",
@@ -90,6 +92,33 @@ class Resistor:
         _check_number(self.ohm, f"{self.name}")
         if self.ohm <= 0:
             raise SpecError(f"{self.name} is {self.ohm} ohm: it must be above 0; merge its nodes instead")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurrentLimiter:
+    """A resistance above 0 ohm from p to n, whose current stays between low and high (A; may be infinite).
+
+    scale: ohm, by which the voltage on a limit is measured inside; of the size of what the current meets.
+    """
+
+    letter: ClassVar[str] = "B"
+    name: str
+    p: str
+    n: str
+    ohm: float
+    scale: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _check_instance(self, self.p, self.n)
+        _check_number(self.ohm, self.name)
+        if self.ohm <= 0:
+            raise SpecError(f"{self.name} is {self.ohm} ohm: it must be above 0")
+        if not self.low < 0 < self.high:
+            raise SpecError(
+                f"{self.name} keeps its current between {self.low} and {self.high} A: 0 is outside"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,7 +224,13 @@ class SubcircuitInstance:
 
 
 Element: TypeAlias = (
-    Resistor | VoltageSource | WaveformSource | IndexedSource | DeviceInstance | SubcircuitInstance
+    Resistor
+    | CurrentLimiter
+    | VoltageSource
+    | WaveformSource
+    | IndexedSource
+    | DeviceInstance
+    | SubcircuitInstance
 )
 
 
@@ -293,8 +328,9 @@ Save: TypeAlias = Current | Voltage | InternalNode
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """Newton tolerances and iteration limit, and how an operating point is looked for.
+    """Newton tolerances and iteration limit, how an operating point is looked for, and the temperature.
 
+    temperature: K, of every device of the deck.
     homotopy: "none" (plain Newton), "gmin" or "source" (only that kind of stepping).
     """
 
@@ -305,6 +341,7 @@ class Options:
     pivrel: float = 0.1
     iterations: int = 100
     homotopy: str = "none"
+    temperature: float = TEMPERATURE
 
     def __post_init__(self) -> None:
         for name in ("reltol", "abstol", "vntol", "pivrel"):
@@ -314,6 +351,7 @@ class Options:
                 raise SpecError(f"{name} is {value}: it must be above 0 and at most 1")
         if isinstance(self.iterations, bool) or not isinstance(self.iterations, int) or self.iterations < 1:
             raise SpecError(f"iterations is {self.iterations!r}: it must be a whole number of 1 or more")
+        check_temperature(self.temperature)
         if self.homotopy not in ("none", "gmin", "source"):
             raise SpecError(f"homotopy is {self.homotopy!r}: use none, gmin or source")
 

@@ -15,6 +15,7 @@ from cosim.errors import SpecError
 from cosim.spice.deck import (
     GROUND,
     Current,
+    CurrentLimiter,
     Deck,
     DeviceInstance,
     Element,
@@ -83,6 +84,8 @@ def _check_circuit(
                 raise SpecError(
                     f"{element.name} in {where} has the value {element.ohm!r}, which is no parameter"
                 )
+            edges.append((element.p, element.n))
+        elif isinstance(element, CurrentLimiter):
             edges.append((element.p, element.n))
         elif isinstance(element, DeviceInstance):
             if element.model not in models:

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +42,7 @@ from cosim.spice.deck import (
 )
 from cosim.spice.ngspice import Ngspice, find_ngspice, make_job
 from cosim.spice.retry import INDEX, LADDER, Attempt, Findings
+from cosim.text import format_number
 
 if TYPE_CHECKING:
     from cosim.devices.device import Device
@@ -70,6 +71,7 @@ class TileCircuit:
     card: ModelCard
     rows: int
     columns: int
+    temperature: float  # K
     header: tuple[tuple[str, str], ...]
 
 
@@ -111,9 +113,11 @@ def lower_tile(tile: Tile, index: tuple[int, ...] = ()) -> TileCircuit:
         card=ModelCard(name=_CARD, module=device.name, parameters=_shared_parameters(tile)),
         rows=rows,
         columns=columns,
+        temperature=device.temperature,
         header=(
             ("shape", f"{rows} rows x {columns} columns; ports: rows, then columns"),
             ("units", "V, A, ohm; currents positive into the columns' sense nodes"),
+            ("temperature", f"{format_number(device.temperature)} K"),
             ("model", f"{device.name}, digest {device.digest}"),
         ),
     )
@@ -278,7 +282,7 @@ def tile_deck(
         elements=tuple(elements),
         analyses=tuple(sweeps) or (Sweep(source=INDEX, start=0.0, stop=count - 1.0, step=1.0),),
         saves=_saves(circuit.columns),
-        options=options or Options(),
+        options=replace(options or Options(), temperature=circuit.temperature),
     )
 
 

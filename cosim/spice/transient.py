@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from cosim.devices.dynamics import Trace, register_engine, state_from, tracked_node
+from cosim.devices.drive import Drive
+from cosim.devices.dynamics import Trace, register_engine
 from cosim.devices.held import Held
+from cosim.devices.hold import START
 from cosim.devices.osdi_names import osdi_nodes, osdi_parameters
+from cosim.devices.start import start_parameters, state_of, tracked_node
 from cosim.errors import CosimError, SpecError, ToolFailed
 from cosim.jobs import JobResult, run_jobs
+from cosim.progress import progress_bar
 from cosim.spice.deck import (
     GROUND,
     Current,
+    CurrentLimiter,
     Deck,
     DeviceInstance,
+    Element,
     InternalNode,
     ModelCard,
     Options,
+    Resistor,
     Save,
     Transient,
+    Voltage,
     Waveform,
     WaveformSource,
 )
@@ -38,38 +47,57 @@ if TYPE_CHECKING:
 
 __all__ = ["simulate_staircase", "transient_deck"]
 
-_SOURCE, _INSTANCE = "Vdrive", "N1"
+_SOURCE, _INSTANCE, _P = "Vdrive", "N1", "p"
 _RELTOL, _TIMEOUT = 1e-6, 600.0  # of ngspice's steps; s
+_MERGED = 1e4  # longest step over the shortest time between samples: see the next line
 _RAMP = 1e-4  # of a held sample, from the voltage before; ngspice merges corners below 5e-5 of the step
 
 
 def transient_deck(
-    device: Device, waveform: Waveform, own: Mapping[str, float], *, reltol: float, max_step: float
+    device: Device,
+    waveform: Waveform,
+    own: Mapping[str, float],
+    *,
+    reltol: float,
+    max_step: float,
+    drive: Drive | None = None,
 ) -> Deck:
-    """One device from a source that follows ``waveform`` to ground. own: parameters of the instance."""
+    """One device from a source that follows ``waveform`` to ground. own: parameters of the instance.
+
+    drive: what is between source and device; None for nothing.
+    """
     called, given = osdi_parameters(device.ir), given_values(device).items()
     shared = tuple((called[name], float(value)) for name, value in given if name not in own)
-    instance = tuple((called[name], value) for name, value in own.items())
+    instance = tuple((called.get(name, name), value) for name, value in own.items())
     return Deck(
         title=f"{device.name} under a waveform of {len(waveform.seconds)} samples",
         header=(("units", "s, V, A"), ("model", f"{device.name}, digest {device.digest}")),
         libraries=(LIBRARY,),
         models=(ModelCard(name="cell", module=device.name, parameters=shared),),
         elements=(
-            WaveformSource(name=_SOURCE, p="p", n=GROUND, waveform=waveform),
-            DeviceInstance(name=_INSTANCE, nodes=("p", GROUND), model="cell", parameters=instance),
+            WaveformSource(name=_SOURCE, p=_P if drive is None else "s", n=GROUND, waveform=waveform),
+            *_between(drive),
+            DeviceInstance(name=_INSTANCE, nodes=(_P, GROUND), model="cell", parameters=instance),
         ),
         analyses=(Transient(stop=waveform.seconds[-1], step=max_step, max_step=max_step),),
         saves=_saves(device),
-        options=Options(reltol=reltol, abstol=1e-15, vntol=1e-9),
+        options=Options(reltol=reltol, abstol=1e-15, vntol=1e-9, temperature=device.temperature),
     )
+
+
+def _between(drive: Drive | None) -> tuple[Element, ...]:
+    if drive is None:
+        return ()
+    if not drive.limits:
+        return (Resistor(name="Rseries", p="s", n=_P, ohm=drive.ohm),)
+    limits = {"scale": drive.scale, "low": drive.low, "high": drive.high}
+    return (CurrentLimiter(name="Blimit", p="s", n=_P, ohm=drive.ohm, **limits),)
 
 
 @register_engine("ngspice")
 def simulate(
     device: Device,
-    voltage: torch.Tensor,
-    dt: float,
+    drive: Drive,
     state: torch.Tensor | None,
     *,
     reltol: float = _RELTOL,
@@ -77,39 +105,47 @@ def simulate(
     timeout: float = _TIMEOUT,
     executor: Executor | None = None,
     program: str = "ngspice",
+    progress: bool | None = None,
 ) -> Trace:
-    """voltage ``(T, *cells)`` V every ``dt`` s, state ``(*cells)``; one ngspice job per device.
+    """The drive's voltage ``(T, *cells)`` V, state ``(*cells)``; one ngspice job per device.
 
-    max_step: longest time step, s (``dt``); timeout: s, for each job, on ``executor`` if given.
-    Raises ToolNotFound without ngspice, ToolFailed if a run fails.
+    max_step: longest time step, s (the longest time between samples, or 10^4 times the shortest).
+    timeout: s, for each job, on ``executor`` if given. Raises SpecError where a gradient is asked for,
+    ToolNotFound without ngspice, ToolFailed if a run fails.
     """
     start = time.monotonic()
-    step = dt if max_step is None else max_step
-    if not 0 < step <= dt:
-        raise SpecError(f"max_step is {step} s: it must be above 0 and at most dt, {dt} s")
+    _check_no_gradient(device, drive, state)
+    seconds = drive.time.cpu().numpy()
+    step = _longest_step(seconds, max_step)
     ngspice = find_ngspice(program)
-    seconds = dt * np.arange(voltage.shape[0])
-    volts = voltage.detach().to("cpu", torch.float64).reshape(len(seconds), -1).numpy()  # (T, devices)
-    instances = _instances(device, state, voltage.shape[1:])
-    libraries = {LIBRARY: device.osdi(per_cell=tuple(instances[0])).read_bytes()}
+    volts = drive.voltage.to("cpu", torch.float64).reshape(len(seconds), -1).numpy()  # (T, devices)
+    instances = _instances(device, state, drive.voltage.shape[1:])
+    held = START in instances[0]
+    library = device.osdi(per_cell=tuple(instances[0].keys() - {START}), held=held)
+    libraries = {LIBRARY: library.read_bytes()}
+    between = None if drive.direct else drive
     decks = (
-        transient_deck(device, _waveform(seconds, wave), own, reltol=reltol, max_step=step)
+        transient_deck(device, _waveform(seconds, wave), own, reltol=reltol, max_step=step, drive=between)
         for wave, own in zip(volts.T, instances, strict=True)
     )
     jobs = (make_job(deck, libraries, program=ngspice, timeout=timeout) for deck in decks)
-    plots = [_plot(outcome, device, seconds[-1], step) for outcome in run_jobs(jobs, executor)]
-    # every sample is a corner of the source, where ngspice places a time point
-    current, inner = (
-        torch.from_numpy(np.stack([np.interp(seconds, p["time"], f(p)) for p in plots], -1)).reshape(
-            voltage.shape
-        )
-        for f in (lambda p: -p[_saved(device)[0]], lambda p: p[_saved(device)[-1]])
-    )
+    with progress_bar(f"simulating {device.name} in ngspice", progress) as report:
+        outcomes = run_jobs(jobs, executor, _counter(report, len(instances)))
+    plots = [_plot(outcome, device, seconds[-1], step) for outcome in outcomes]
+
+    def sampled(values: Callable[[Plot], np.ndarray]) -> torch.Tensor:
+        # every sample is a corner of the source, where ngspice places a time point
+        columns = [np.interp(seconds, plot["time"], values(plot)) for plot in plots]
+        return torch.from_numpy(np.stack(columns, -1)).reshape(drive.voltage.shape).to(drive.voltage)
+
+    current, terminal, *inner = (save_name(save) for save in _saves(device))
+    tracked = sampled(lambda plot: plot[inner[0]]) if inner else None
     return Trace(
-        time=torch.from_numpy(seconds).to(voltage.device),
-        voltage=voltage,
-        current=current.to(voltage),
-        state=state_from(device, None if tracked_node(device) is None else inner.to(voltage), voltage, state),
+        time=drive.time,
+        voltage=drive.voltage,
+        current=sampled(lambda plot: -plot[current]),
+        state=state_of(device, tracked, drive.voltage, state),
+        device_voltage=sampled(lambda plot: plot[terminal]),
         stats={
             "seconds": time.monotonic() - start,
             "points": sum(len(plot.values) for plot in plots),
@@ -126,20 +162,34 @@ def simulate_staircase(device: Device, voltage: np.ndarray, dt: float, state: fl
     starts = dt * np.arange(len(voltage))
     corners = np.stack([starts + _RAMP * dt, starts + dt], 1)
     seconds = np.concatenate([[0.0], corners.reshape(-1)])
-    wave = _waveform(seconds, np.concatenate([voltage[:1], np.repeat(voltage, 2)]))
-    start = torch.tensor(state, dtype=torch.float64)
-    own = _instances(device, start, start.shape)[0]
-    deck = transient_deck(device, wave, own, reltol=_RELTOL, max_step=dt)
-    libraries = {LIBRARY: device.osdi(per_cell=tuple(own)).read_bytes()}
-    job = make_job(deck, libraries, program=find_ngspice("ngspice"), timeout=_TIMEOUT)
-    plot = _plot(next(iter(run_jobs([job], None))), device, seconds[-1], dt)
+    volts = np.concatenate([voltage[:1], np.repeat(voltage, 2)]).astype(float)
+    drive = Drive(time=torch.from_numpy(seconds), voltage=torch.from_numpy(volts))
+    trace = simulate(device, drive, torch.tensor(state, dtype=torch.float64))
+    return Held(current=trace.current[1::2], state=trace.state[::2])
 
-    def at(times: np.ndarray, name: str) -> torch.Tensor:
-        return torch.from_numpy(np.interp(times, plot["time"], plot[name]))
 
-    ends = np.concatenate([[0.0], starts + dt])
-    current, inner = at(corners[:, 0], _saved(device)[0]), at(ends, _saved(device)[-1])
-    return Held(current=-current, state=state_from(device, inner, inner, start))
+def _longest_step(seconds: np.ndarray, asked: float | None) -> float:
+    between = np.diff(seconds)
+    most = min(float(between.max()), _MERGED * float(between.min()))
+    step = most if asked is None else asked
+    if not 0 < step <= most:
+        raise SpecError(f"max_step is {step} s: it must be above 0 and at most {most} s with these samples")
+    return step
+
+
+def _check_no_gradient(device: Device, drive: Drive, state: torch.Tensor | None) -> None:
+    named = {"voltage": drive.voltage, "state": state, **device.given}
+    for name, value in named.items():
+        if torch.is_grad_enabled() and isinstance(value, torch.Tensor) and value.requires_grad:
+            raise SpecError(
+                f"{name} asks for a gradient, which ngspice does not have: use engine='torch', or detach it"
+            )
+
+
+def _counter(report: Callable[[float], None], total: int) -> Callable[[int, object], None]:
+    """What counts finished jobs, in whatever order they end."""
+    done = itertools.count(1)
+    return lambda index, result: report(next(done) / total)
 
 
 def _waveform(seconds: np.ndarray, volts: np.ndarray) -> Waveform:
@@ -151,20 +201,16 @@ def _instances(device: Device, state: torch.Tensor | None, cells: torch.Size) ->
     grids = {name: value for name, value in given_values(device).items() if isinstance(value, torch.Tensor)}
     if device.state_parameter is not None and state is not None:
         grids[device.state_parameter] = state
+    grids |= start_parameters(device, state)
     columns = {name: grid.detach().expand(cells).reshape(-1).tolist() for name, grid in grids.items()}
     write = {device.write_parameter: 1.0} if device.write_parameter else {}
     return [{name: x[k] for name, x in columns.items()} | write for k in range(cells.numel())]
 
 
 def _saves(device: Device) -> tuple[Save, ...]:
-    current, node = Current(source=_SOURCE), tracked_node(device)
-    if node is None:
-        return (current,)
-    return current, InternalNode(device=_INSTANCE, node=osdi_nodes(device.ir)[node])
-
-
-def _saved(device: Device) -> list[str]:
-    return [save_name(save) for save in _saves(device)]
+    node = tracked_node(device)
+    inner = () if node is None else (InternalNode(device=_INSTANCE, node=osdi_nodes(device.ir)[node]),)
+    return (Current(source=_SOURCE), Voltage(node=_P), *inner)
 
 
 def _plot(outcome: JobResult | CosimError, device: Device, stop: float, step: float) -> Plot:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import cosim
-from cosim.devices.dynamics import tracked_node
+from cosim.devices.start import tracked_node
 from cosim.errors import SpecError, ToolFailed
 from spice.fake import KLU, fake_ngspice
 from tolerances import TRANSIENT, TRANSIENT_REFINED
@@ -66,7 +66,9 @@ def test_the_state_node_of_a_catalogue_model_is_known():
 
 def test_errors(tmp_path):
     device = cosim.Device("vteam")
-    with pytest.raises(SpecError, match=r"max_step is 2.0 s: it must be above 0 and at most dt, 1.0 s"):
+    with pytest.raises(
+        SpecError, match=r"max_step is 2.0 s: it must be above 0 and at most 1.0 s with these samples"
+    ):
         device.simulate([0.0, 0.1], 1.0, state=0.5, engine="ngspice", max_step=2.0)
     with pytest.raises(SpecError, match="engine 'ngspice' has no option 'rtol'; it has: reltol, max_step"):
         device.simulate([0.0, 0.1], 1.0, state=0.5, engine="ngspice", rtol=1e-3)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from cosim import __version__
 from cosim.devices.osdi_names import osdi_name
+from cosim.devices.simulator import SIMULATOR_PARAMETERS, ZERO_CELSIUS
 from cosim.errors import SpecError
 from cosim.spice.deck import (
     Current,
+    CurrentLimiter,
     Deck,
     DeviceInstance,
     Element,
@@ -115,6 +118,15 @@ def _element(element: Element) -> str:
     match element:
         case Resistor(name=name, p=p, n=n, ohm=ohm):
             return f"{name} {p} {n} {_value(ohm)}"
+        case CurrentLimiter(name=name, p=p, n=n, ohm=ohm, scale=scale, low=low, high=high):
+            # a node of its own walks along the bent line, where current and voltage both move one way
+            place = f"{name.lower()}_drop"
+            current = f"v({place})/{format_number(scale)}"
+            current = current if math.isinf(low) else f"max({current},{format_number(low)})"
+            current = current if math.isinf(high) else f"min({current},{format_number(high)})"
+            kept = f"{format_number(scale - ohm)}*({current})"
+            walk = f"{name}_walk {place} 0 I=v({place})-{kept}-v({p},{n})"
+            return f"{name} {p} {n} I={current}\n{walk}"
         case DeviceInstance(name=name, nodes=nodes, model=model, parameters=parameters):
             return _wrapped([name, *nodes, model, *_assignments(parameters)])
         case SubcircuitInstance(name=name, nodes=nodes, subcircuit=subcircuit, parameters=parameters):
@@ -158,7 +170,10 @@ def _options(options: Options) -> str:
     names = ("pivrel", "reltol", "abstol", "vntol")
     numbers = [f"{name}={format_number(getattr(options, name))}" for name in names]
     limits = [f"{key}={options.iterations}" for key in ("itl1", "itl2", "itl4")]
-    return " ".join([".options klu", *numbers, *limits])
+    # what the models of every engine are told, whatever this simulator's defaults are
+    told = {name: SIMULATOR_PARAMETERS[name] for name in ("gmin", "tnom")}
+    told["temp"] = options.temperature - ZERO_CELSIUS
+    return " ".join([".options klu", *numbers, *limits, *_assignments(tuple(told.items()))])
 
 
 def _command(analysis: Sweep | Transient) -> str:

@@ -2,6 +2,7 @@
 * written by: cosim 0.1.0, dialect ngspice
 * shape: 3 rows x 5 columns; ports: rows, then columns
 * units: V, A, ohm; currents positive into the columns' sense nodes
+* temperature: 300.15 K
 * model: vteam, digest aacc64b5c66c3ad3ef2ae6a955c51da20292c5d0c4b0623522bd6e935db860f6
 .subckt bank r0 r1 r2 c0 c1 c2 c3 c4 params: row=2.0 column=3.0 source=5.0 sense=7.0
 Rsource0 r0 w0_0 {source}

@@ -1,0 +1,41 @@
+"""What a simulation needs of a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+
+from cosim.arrays import Array
+from cosim.devices.ir import DeviceIR
+from cosim.devices.print_torch import TorchModel
+
+__all__ = ["Simulated"]
+
+
+class Simulated(Protocol):
+    """``cosim.Device`` has it."""
+
+    ir: DeviceIR
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def given(self) -> Mapping[str, Any]: ...
+    @property
+    def state_parameter(self) -> str | None: ...
+    @property
+    def state_node(self) -> str | None: ...
+    @property
+    def state_scale(self) -> float: ...
+    @property
+    def state_range(self) -> tuple[float, float]: ...
+    @property
+    def state_bounds(self) -> tuple[torch.Tensor, torch.Tensor]: ...
+    @property
+    def write_parameter(self) -> str | None: ...
+    def check_state(self, state: Array | None) -> torch.Tensor: ...
+    def torch_model(
+        self, *, static: bool, extra: Mapping[str, Any] = ..., held: bool = ...
+    ) -> TorchModel: ...

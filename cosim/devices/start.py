@@ -1,0 +1,130 @@
+"""Where a transient starts: the state that was asked for, and the operating point of all else."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+
+import torch
+
+from cosim.devices.hold import START
+from cosim.devices.integrator import Circuit, newton_matrix, solve_step, stack
+from cosim.devices.simulated import Simulated
+from cosim.errors import SolveError, SpecError
+
+__all__ = ["operating_point", "start_parameters", "state_of", "state_origin", "tracked_node"]
+
+_LIMIT = 200  # Newton iterations
+_TOLERANCE = 1e-12  # V or A, beside the same relative to the unknown
+_STRIDE = 1.0  # V; a longer Newton step is cut, because an exponential would overflow
+_SAME = 1e-9  # relative: the model's own operating point is the state
+_BOUND_SLACK = 1e-3  # of the state range: how far a restoring term may let a state past its bound
+
+
+def tracked_node(device: Simulated) -> str | None:
+    """Name of the internal unknown that the state is read from (see ``simulate``); None: there is none."""
+    nodes = device.ir.nodes
+    if device.state_node is not None:
+        names = [node.name for node in nodes if not node.terminal]
+        if device.state_node not in names:
+            known = ", ".join(names) or "none"
+            raise SpecError(f"{device.name} has no internal node {device.state_node!r}; it has: {known}")
+        return device.state_node
+    charged = {e.column for e in device.ir.jacobian if e.react is not None and e.row == e.column}
+    integrals = [node.name for node in nodes if node.kind == "implicit"]
+    inner = [node.name for k, node in enumerate(nodes) if k in charged and not node.terminal]
+    return next(iter([*integrals, *inner]), None)
+
+
+def state_origin(device: Simulated, state: torch.Tensor) -> torch.Tensor:
+    """The state at 0 V of the state node: ``state`` as asked, or 0 where the node is the state itself."""
+    return torch.zeros_like(state) if _absolute(device) else state
+
+
+def start_parameters(device: Simulated, state: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """Where the state node is held before time runs, as a parameter of the held model; {} without one."""
+    if device.state_node is None or state is None:
+        return {}
+    tracked_node(device)  # the node exists, or a SpecError
+    return {START: (state - state_origin(device, state)) / device.state_scale}
+
+
+def state_of(
+    device: Simulated, tracked: torch.Tensor | None, like: torch.Tensor, state: torch.Tensor | None
+) -> torch.Tensor:
+    """``Trace.state``, shaped as ``like``, from the tracked unknown (None: it stays at 0)."""
+    if tracked is None:
+        return torch.zeros_like(like) + (0.0 if state is None else state)
+    if device.state_node is None or state is None:
+        return tracked
+    value = state_origin(device, state) + device.state_scale * tracked
+    low, high = (bound.to(value) for bound in device.state_bounds)
+    slack = _BOUND_SLACK * (high - low)
+    # a state at its bound rests a little outside; it must be usable as the next start
+    near = (value > low - slack) & (value < high + slack)
+    return torch.where(near, torch.minimum(torch.maximum(value, low), high), value)
+
+
+@functools.lru_cache(maxsize=64)
+def _absolute(device: Simulated) -> bool:
+    """The state node carries the state itself, and not what it is away from where it started.
+
+    So it is where the state parameter does not count while time runs, or where the model's own operating
+    point puts the node at the state.
+    """
+    write = device.write_parameter
+    moving = device.torch_model(static=False, extra={write: 1} if write else {})
+    if not moving.reads(str(device.state_parameter)):
+        return True
+    still = device.torch_model(static=True, extra={write: 0} if write else {})
+    if device.state_node not in still.internal:
+        return False  # it rests at 0 V whatever the state is
+    low, high = device.state_range
+    probes = low + (high - low) * torch.tensor([0.25, 0.75], dtype=torch.float64)
+    given = {name: torch.as_tensor(device.given.get(name, 0.0)).detach() for name in still.varying}
+    parameters = {name: value.double().reshape(-1)[:1].expand(2) for name, value in given.items()}
+    parameters[str(device.state_parameter)] = probes
+    try:
+        with torch.no_grad():
+            found = operating_point(device, still, torch.zeros(2, dtype=torch.float64), parameters)
+    except SolveError:
+        return False
+    away = device.state_scale * found[still.internal.index(device.state_node)] - probes
+    return bool((away.abs() <= _SAME * max(abs(low), abs(high))).all())
+
+
+def operating_point(
+    device: Simulated, still: Circuit, volts: torch.Tensor, parameters: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """Internal unknowns (n, N) of ``still`` at ``volts`` (N,) V; differentiable. SolveError if not found."""
+    kinds = {node.name: node.kind for node in device.ir.nodes}
+    stride = [_STRIDE if kinds[name] == "voltage" else math.inf for name in still.internal]
+    limit = volts.new_tensor(stride).reshape(-1, 1)
+    unknowns = volts.new_zeros((len(stride), volts.numel()))
+    if START in parameters:
+        unknowns[still.internal.index(str(device.state_node))] = parameters[START].detach()
+    settled = torch.zeros_like(volts, dtype=torch.bool)
+    with torch.no_grad():
+        for _ in range(_LIMIT):
+            change = _change(still, volts, unknowns, parameters)
+            unknowns = unknowns + torch.clamp(change, -limit, limit)
+            settled = (change.abs() <= _TOLERANCE * (1.0 + unknowns.abs())).all(0)
+            if bool(settled.all()):
+                break
+        else:
+            raise SolveError(
+                f"the internal nodes of {device.name} have no operating point at the first sample "
+                f"({float(volts[~settled][0])} V): start the waveform at 0 V, or name with write= the "
+                "parameter that lets the state move"
+            )
+    return unknowns + _change(still, volts, unknowns, parameters)  # carries the gradient
+
+
+def _change(
+    still: Circuit, volts: torch.Tensor, unknowns: torch.Tensor, parameters: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """The Newton step; its gradient is that of the implicit function where the residual is 0."""
+    terms = still([volts, *unknowns], parameters)
+    matrix = newton_matrix(terms, len(unknowns), 0.0, torch.ones_like(volts)).detach()
+    return solve_step(matrix, -stack(terms.resist[1:], volts))
