@@ -12,6 +12,8 @@ from .nn.convert import convert as convert
 from .nn.converters import ADC as ADC
 from .nn.converters import DAC as DAC
 from .nn.functional import matmul as matmul
+from .nn.saving import load as load
+from .nn.saving import save as save
 from .nn.validation import validate as validate
 from .spice.netlist import write_netlist as write_netlist
 from .wires import Wires as Wires

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import copy
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,6 +14,7 @@ from torch import nn
 from cosim.arrays import Array, as_tensor, check_finite
 from cosim.errors import SpecError
 from cosim.nn.cells import Cells
+from cosim.nn.description import describe, differences
 from cosim.nn.effects import Effect
 from cosim.nn.hardware import Hardware
 from cosim.nn.tiling import Tiling
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["READS", "CellMatrix"]
 
 READS, WRITES = 1, 2  # what is counted in ``random_state``
+_REACH = ("low", "high")  # one number, or per cell where device parameters are
+_OPTIONAL = ("stuck", "current_gain", "current_offset")
 _CELL = "cell_"  # prefix of the buffers with device parameters that vary from cell to cell
 
 
@@ -68,6 +72,7 @@ class CellMatrix(nn.Module, abc.ABC):
         self.tiling = Tiling.of(shape, tile_shape=hardware.tile_shape, per_output=per_output)
         seed = _seed(generator or torch.Generator().manual_seed(0))
         self.register_buffer("random_state", torch.tensor([seed, 0, 0], device=matrix.device))
+        self.accepts_other_hardware = False  # in load_state_dict
         self._writes = Writes()
         with torch.no_grad():
             self._write(None)
@@ -175,6 +180,60 @@ class CellMatrix(nn.Module, abc.ABC):
         self._writes.expire()
         if not self.hardware.trainable:
             self.prepare()
+
+    # --- the hardware travels with the state ---------------------------------------------------------
+
+    @property
+    def has_added_effects(self) -> bool:
+        """True for a trainable matrix with effects on top of those of its hardware."""
+        return self._writes.added
+
+    def get_extra_state(self) -> torch.Tensor:
+        """What the cells are made of, as the bytes of a JSON text, so that a state holds tensors only."""
+        text = json.dumps({"hardware": describe(self.hardware), "lines": self._lines()})
+        return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """The hardware was compared before anything was loaded, in ``_load_from_state_dict``."""
+        for name, engine in json.loads(bytes(state.tolist()))["lines"].items():
+            setattr(self, name, engine)
+
+    def _lines(self) -> dict[str, str]:
+        """Names and values of what tells which engine a line holds for."""
+        return {}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """SpecError for a state of other hardware; per-cell values come and go with the state."""
+        extra = state_dict.get(f"{prefix}_extra_state")
+        if isinstance(extra, torch.Tensor) and not self.accepts_other_hardware:
+            self.check_hardware(extra, prefix.removesuffix("."))
+        if f"{prefix}conductance" in state_dict:
+            self._take_optional(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _take_optional(self, state_dict: dict[str, Any], prefix: str) -> None:
+        """Buffers that only some cells have, as the state has them."""
+        there = {key.removeprefix(prefix) for key in state_dict if key.startswith(prefix + _CELL)}
+        for name in {*_OPTIONAL, *_REACH, *there, *(n for n in self._buffers if n.startswith(_CELL))}:
+            value = state_dict.get(prefix + name)
+            if value is not None:
+                self.register_buffer(name, value.detach().clone().to(self.conductance.device))
+            elif name in _OPTIONAL:
+                self._buffers[name] = None
+            elif name not in _REACH:
+                del self._buffers[name]
+
+    def check_hardware(self, extra: torch.Tensor, name: str) -> None:
+        """SpecError where the extra state is of other hardware."""
+        saved = json.loads(bytes(extra.tolist()))["hardware"]
+        own = json.loads(json.dumps(describe(self.hardware)))
+        found = list(differences(saved, own))
+        if found:
+            more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
+            raise SpecError(
+                f"the state of {name or 'this product'} is of other hardware: {'; '.join(found[:3])}{more}; "
+                "convert with the same, or load_state_dict(state, other_hardware=True) of the converted model"
+            )
 
     def _replicate_for_data_parallel(self) -> CellMatrix:
         replica: CellMatrix = super()._replicate_for_data_parallel()

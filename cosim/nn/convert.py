@@ -27,7 +27,7 @@ from cosim.wires import Wires
 if TYPE_CHECKING:
     from cosim.devices.device import Device
 
-__all__ = ["convert"]
+__all__ = ["convert", "convert_named"]
 
 DEFAULT_LAYERS = (nn.Linear, nn.Conv2d)
 # their weights have two axes, but nothing is multiplied by them as by a matrix
@@ -112,6 +112,17 @@ def _put_on(hardware: Hardware, model: nn.Module, choice: _Choice, seed: int) ->
     return ConvertedModel(converted, report)
 
 
+def convert_named(hardware: Hardware, model: nn.Module, names: Sequence[str]) -> ConvertedModel:
+    """As ``convert``, of exactly the layers called ``names``; SpecError where the network has others."""
+    choice = _Choice(model, tuple(converters_of_all()), None, ())
+    found = dict(model.named_modules())
+    wrong = [name for name in names if name not in found or choice.reason(name, found[name])]
+    if wrong:
+        raise SpecError(f"model has no layer {wrong[0]!r} to convert, as the one that was saved had")
+    choice.names = frozenset(names)
+    return _put_on(hardware, model, choice, 0)
+
+
 class _Choice:
     """Which layers to convert, and why not the others."""
 
@@ -125,6 +136,7 @@ class _Choice:
         as_instance(model, "model", nn.Module, "a torch.nn.Module")
         self.known = converters(layers)
         self.types_given = layers is not DEFAULT_LAYERS
+        self.names: frozenset[str] | None = None  # exactly these, as an earlier conversion had them
         self.include = None if include is None else _patterns("include", include, model)
         self.exclude = _patterns("exclude", exclude, model)
 
@@ -134,6 +146,8 @@ class _Choice:
             return self._no_converter(module)
         if self.include is not None and not any(fnmatchcase(name, p) for p in self.include):
             return "not in include="
+        if self.names is not None and name not in self.names:
+            return "not among the layers that were saved"
         if any(fnmatchcase(name, p) for p in self.exclude):
             return "in exclude="
         if is_parametrized(module):
@@ -163,7 +177,7 @@ class _Choice:
 
     def asked_for(self, name: str, module: nn.Module) -> bool:
         """True where the caller's own options leave ``module`` digital."""
-        if any(fnmatchcase(name, p) for p in self.exclude):
+        if self.names is not None or any(fnmatchcase(name, p) for p in self.exclude):
             return True
         if self.include is not None and not any(fnmatchcase(name, p) for p in self.include):
             return True

@@ -10,8 +10,6 @@ import torch
 from torch.nn.functional import pad
 
 from cosim.arrays import Array, as_tensor, check_finite
-from cosim.calibration import Calibration
-from cosim.checks import as_instance
 from cosim.crossbar import Tile
 from cosim.engines import find_engine
 from cosim.errors import SolveError, SpecError
@@ -51,8 +49,6 @@ class CrossbarMatmul(Periphery):
 
     gain: torch.Tensor
     offset: torch.Tensor
-    current_gain: torch.Tensor | None
-    current_offset: torch.Tensor | None
     transfer: torch.Tensor | None
 
     def __init__(
@@ -62,13 +58,10 @@ class CrossbarMatmul(Periphery):
         self.engine = hardware.engine
         self.digital = False
         self.tuned_for = ""  # the engine that the lines of ``tune`` hold for; "" for every one
-        self.corrected_for = ""  # the engine that an attached Calibration holds for
         self._engine_options: dict[str, Any] = {}
         self._recorder: Recorder | None = None
         self._tile: Tile | None = None
         with torch.no_grad():
-            self.register_buffer("current_gain", None)
-            self.register_buffer("current_offset", None)
             self._reset_tuning()
             self.prepare()
 
@@ -435,40 +428,8 @@ class CrossbarMatmul(Periphery):
         finally:
             self.engine, self._engine_options, self.transfer = before
 
-    def attach(self, calibration: Calibration | None) -> None:
-        """Correct currents by the lines of ``cosim.calibrate(product.tile())`` from now on; None: no more.
-
-        They hold while the product computes with ``calibration.fast``. SpecError where they do not fit.
-
-        >>> import cosim
-        >>> wires = cosim.Wires(row=20.0, column=20.0)
-        >>> hardware = Hardware(device=cosim.Device("vteam"), tile_shape=(4, 4), wires=wires, engine="ideal")
-        >>> product = CrossbarMatmul([[1.0, -0.5]], hardware)
-        >>> product.attach(cosim.calibrate(product.tile(), fast="ideal", reference="newton", per="layer"))
-        >>> product.corrected_for
-        'ideal'
-        """
-        gain = offset = None
-        if calibration is not None:
-            calibration = as_instance(calibration, "calibration", Calibration, "what cosim.calibrate returns")
-            tiling = self.tiling
-            shape = (tiling.groups, tiling.down, tiling.across)
-            try:
-                ends = [part.expand(*shape, tiling.width) for part in (calibration.gain, calibration.offset)]
-            except RuntimeError as error:
-                raise SpecError(
-                    f"a calibration of shape {tuple(calibration.gain.shape)} does not fit {self._called}, "
-                    f"whose tile() has the shape {(*shape, tiling.height, tiling.width)}"
-                ) from error
-            gain, offset = (tiling.join(end[..., None, :]).to(self.scale) for end in ends)
-        self.register_buffer("current_gain", gain)
-        self.register_buffer("current_offset", offset)
-        self.corrected_for = "" if calibration is None else calibration.fast
-        self._changed()
-
-    @property
-    def _corrected(self) -> bool:
-        return self.current_gain is not None and self.engine == self.corrected_for
+    def _lines(self) -> dict[str, str]:
+        return {**super()._lines(), "tuned_for": self.tuned_for}
 
     # --- torch --------------------------------------------------------------------------------------
 

@@ -142,7 +142,8 @@ class ConvertedModel(nn.Module):
     """What ``cosim.convert`` returns: ``model`` with crossbar layers, and what can be done with them.
 
     Attributes and parts of the network (``converted.fc1``, ``converted[0]``) are found as before.
-    ``state_dict`` holds tensors only; the whole object can be pickled, copied and moved between devices.
+    ``state_dict`` holds tensors only, and what hardware they belong to; the whole object can be
+    pickled, copied and moved between devices. ``cosim.save`` keeps all of it as data.
     """
 
     def __init__(self, model: nn.Module, report: ConversionReport) -> None:
@@ -205,6 +206,31 @@ class ConvertedModel(nn.Module):
         for product in self.products.values():
             product.digital = mode
         return self
+
+    def load_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        strict: bool = True,
+        assign: bool = False,
+        *,
+        other_hardware: bool = False,
+    ) -> Any:
+        """As torch's. SpecError, before anything is loaded, for a state of other hardware.
+
+        The state knows device, wires, tiles, scheme and converters that its cells and ranges belong to.
+        other_hardware: load it all the same.
+        """
+        other_hardware = as_flag(other_hardware, "other_hardware")
+        for name, product in self.products.items():
+            extra = state_dict.get(f"model.{name}._extra_state")
+            if isinstance(extra, torch.Tensor) and not other_hardware:
+                product.check_hardware(extra, name)
+            product.accepts_other_hardware = other_hardware
+        try:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        finally:
+            for product in self.products.values():
+                product.accepts_other_hardware = False
 
     def digital_state_dict(self) -> dict[str, torch.Tensor]:
         """The weights as they are now, copied, by the names of the digital network.

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from cosim.arrays import Array, check_finite
-from cosim.checks import as_seed
+from cosim.calibration import Calibration
+from cosim.checks import as_instance, as_seed
 from cosim.errors import SpecError
 from cosim.nn.cell_matrix import CellMatrix
 from cosim.nn.clipping import Clipping, Tally
@@ -35,12 +36,18 @@ class Periphery(CellMatrix, abc.ABC):
     full_scale: torch.Tensor
     adc_low: torch.Tensor | None
     adc_high: torch.Tensor | None
+    current_gain: torch.Tensor | None
+    current_offset: torch.Tensor | None
+    engine: str
 
     def __init__(
         self, weight: Array, hardware: Hardware, *, generator: torch.Generator | None = None
     ) -> None:
         super().__init__(weight, hardware, generator=generator)
         self.label = ""
+        self.corrected_for = ""  # the engine that an attached Calibration holds for
+        self.register_buffer("current_gain", None)
+        self.register_buffer("current_offset", None)
         self._forget_ranges()
 
     # --- what the engine decides --------------------------------------------------------------------
@@ -189,6 +196,46 @@ class Periphery(CellMatrix, abc.ABC):
         drawn = torch.rand(shape, generator=generator, dtype=torch.float64).to(self.scale)
         low = -1.0 if self._dac.signed else 0.0
         return drawn.mul_(1 - low).add_(low).mul_(self._full_scale)
+
+    # --- lines at the level of currents ---------------------------------------------------------------
+
+    def attach(self, calibration: Calibration | None) -> None:
+        """Correct currents by the lines of ``cosim.calibrate(product.tile())`` from now on; None: no more.
+
+        They hold while the product computes with ``calibration.fast``. SpecError where they do not fit.
+
+        >>> import cosim, cosim.nn.matmul
+        >>> wires = cosim.Wires(row=20.0, column=20.0)
+        >>> hardware = Hardware(device=cosim.Device("vteam"), tile_shape=(4, 4), wires=wires, engine="ideal")
+        >>> product = cosim.nn.matmul.CrossbarMatmul([[1.0, -0.5]], hardware)
+        >>> product.attach(cosim.calibrate(product.tile(), fast="ideal", reference="newton", per="layer"))
+        >>> product.corrected_for
+        'ideal'
+        """
+        gain = offset = None
+        if calibration is not None:
+            calibration = as_instance(calibration, "calibration", Calibration, "what cosim.calibrate returns")
+            tiling = self.tiling
+            shape = (tiling.groups, tiling.down, tiling.across)
+            try:
+                ends = [part.expand(*shape, tiling.width) for part in (calibration.gain, calibration.offset)]
+            except RuntimeError as error:
+                raise SpecError(
+                    f"a calibration of shape {tuple(calibration.gain.shape)} does not fit {self._called}, "
+                    f"whose tile() has the shape {(*shape, tiling.height, tiling.width)}"
+                ) from error
+            gain, offset = (tiling.join(end[..., None, :]).to(self.scale) for end in ends)
+        self.register_buffer("current_gain", gain)
+        self.register_buffer("current_offset", offset)
+        self.corrected_for = "" if calibration is None else calibration.fast
+        self._changed()
+
+    @property
+    def _corrected(self) -> bool:
+        return self.current_gain is not None and self.engine == self.corrected_for
+
+    def _lines(self) -> dict[str, str]:
+        return {**super()._lines(), "corrected_for": self.corrected_for}
 
     # --- driving and converting ---------------------------------------------------------------------
 

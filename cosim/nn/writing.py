@@ -60,6 +60,11 @@ class Writes:
         self.__dict__.update(state)
         self.expire()
 
+    @property
+    def added(self) -> bool:
+        """True when effects came after the conversion."""
+        return bool(self._added)
+
     def add(self, effects: Sequence[Effect], seed: int) -> None:
         """Further effects, on top of what the cells have; ``seed`` draws those of the chip."""
         self._added.append((tuple(effects), seed))
