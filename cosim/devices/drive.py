@@ -154,4 +154,9 @@ class Limited:
 
 def _lower(entries: Mapping[tuple[int, int], Value], along: torch.Tensor) -> dict[tuple[int, int], Value]:
     """Entries one row and column on; those of the terminal by the drop instead of its voltage."""
-    return {(r + 1, c + 1): value if c else value * along for (r, c), value in entries.items()}
+
+    def turned(column: int, value: Value) -> Value:
+        constant = not isinstance(value, torch.Tensor) and value == 0.0  # must stay one: no charge is there
+        return value if column or constant else value * along
+
+    return {(r + 1, c + 1): turned(c, value) for (r, c), value in entries.items()}
