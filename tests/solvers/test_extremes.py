@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from cosim.crossbar import Solution, Status, Wires
+from cosim.devices.device import Device
 from cosim.solvers.linear import solve_linear
 from cosim.solvers.newton import solve_newton
 from reference.star_mesh import star_mesh_currents, star_mesh_transfer
@@ -18,6 +20,7 @@ from solvers.extremes import extreme_tile
 from solvers.stand_in import Resistor, Sinh, stand_in_tile
 from tolerances import GIVEN_UP, LINEAR_STATED
 
+DATA = Path(__file__).parents[1] / "data" / "va"
 STEEP = 2.5  # of the nonlinear cells, per volt
 
 Stated = Callable[[Solution, torch.Tensor], torch.Tensor]
@@ -36,6 +39,7 @@ def of_newton(solution: Solution, scale: torch.Tensor) -> torch.Tensor:
 ENGINES: dict[str, tuple[Callable[..., Solution], Any, Stated]] = {
     "linear": (solve_linear, Resistor(), of_linear),
     "newton": (solve_newton, Resistor(), of_newton),
+    "newton compiled": (solve_newton, "conductance.va", of_newton),
 }
 
 
@@ -61,13 +65,15 @@ def truth(
 def run(engine: str, dtype: torch.dtype, seeds: range) -> None:
     """No solved vector beyond what is stated of it; few of those that the precision can hold given up."""
     solve, device, stated = ENGINES[engine]
+    if isinstance(device, str):
+        device = Device(DATA / device, state="g", state_range=(0.0, 1.0))
     least = torch.finfo(dtype).tiny / torch.finfo(dtype).eps
     solvable = given_up = 0
     for seed in seeds:
         g, v, wires = extreme_tile(seed)
         g, v = g.to(dtype), v.to(dtype)
         solution = solve(stand_in_tile(device, state=g, wires=wires), v)
-        expected, scale = truth(device, g, v, wires, torch.float64 if engine == "newton" else dtype)
+        expected, scale = truth(device, g, v, wires, dtype if engine == "linear" else torch.float64)
         error = (solution.currents.double() - expected).abs().amax(-1)
         solved = solution.status == int(Status.SOLVED)
         wrong = solved & ~(error <= stated(solution, scale).clamp(min=least))
