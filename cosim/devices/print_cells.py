@@ -28,7 +28,7 @@ _TWO = "pow hypot atan2"
 
 @dataclass(frozen=True, kw_only=True)
 class CellLoop:
-    """C text of ``draw(n, constants, fields, volts, current, slope)``, and what it reads.
+    """C text of ``cell_currents(n, constants, fields, volts, current, slope)``, and what it reads.
 
     fields: from the varying parameters of the model to what the loop reads per cell.
     """
@@ -120,9 +120,10 @@ def _loop(body: Sequence[str], fields: int, numbers: int = 0) -> str:
             out.line(f'__attribute__((simd("notinbranch"))) double {name}({arguments});')
     out.line("#endif")
     out.line("#endif")
-    out.line("static void draw(long n, const double *restrict constants, const double *const *fields,")
-    arrays = "const double *restrict volts, double *restrict current, double *restrict slope"
-    with out.block(f"                 {arrays}) {{", "}"):
+    out.line("static void cell_currents(long n, const double *restrict constants,")
+    arrays = "const double *const *fields, const double *restrict volts, "
+    arrays += "double *restrict current, double *restrict slope"
+    with out.block(f"                          {arrays}) {{", "}"):
         for k in range(numbers):  # read inside the loop, they would keep it from becoming vector code
             out.line(f"const double number_{k} = constants[{k}];")
         for k in range(fields):

@@ -178,7 +178,7 @@ class Newton:
                 break
             if products * batch > _REFRESH * columns:
                 self.shared, products = Preconditioner(_mean_slope(point), network.lines), 0
-            update, used = newton_update(self.shared, point.slope, point.residual, _goal(point), _PRODUCTS)
+            update, used = newton_update(self.shared, point.slope, point.residual, _target(point), _PRODUCTS)
             products += used - 1
             point = _advance(network, point, update, _SHARED_HALVINGS)
         return point
@@ -194,7 +194,7 @@ class Newton:
                 point.put(left, ALL, some)
                 break
             own = Preconditioner(point.slope[:, :, 0].clamp(min=0), network.lines)
-            update, _ = newton_update(own, point.slope, point.residual, _goal(point), _PRODUCTS)
+            update, _ = newton_update(own, point.slope, point.residual, _target(point), _PRODUCTS)
             point = _advance(network, point, update, _HALVINGS)
         return point
 
@@ -238,11 +238,11 @@ def _mean_slope(point: Point) -> torch.Tensor:
     return torch.einsum("trbc,tb->trc", point.slope, weight).clamp(min=0)
 
 
-def _goal(point: Point) -> torch.Tensor:
-    """What the next step may leave: ever less, as Newton's own error falls with its square."""
-    share = point.shrunk.pow(1.5).clamp(1e-5, 0.1)
-    goal = torch.maximum(share * point.error, 0.3 * point.limit)
-    return torch.where(point.active, goal, torch.inf)
+def _target(point: Point) -> torch.Tensor:
+    """Residual that the next step may leave: less and less, as Newton's own error falls with its square."""
+    forcing = point.shrunk.pow(1.5).clamp(1e-5, 0.1)
+    target = torch.maximum(forcing * point.error, 0.3 * point.limit)
+    return torch.where(point.active, target, torch.inf)
 
 
 def _advance(network: Network, point: Point, update: torch.Tensor, halvings: int) -> Point:

@@ -19,30 +19,30 @@ def newton_update(
     preconditioner: Preconditioner,
     slope: torch.Tensor,
     residual: torch.Tensor,
-    goal: torch.Tensor,
+    target: torch.Tensor,
     max_products: int,
 ) -> tuple[torch.Tensor, int]:
-    """Change of the cell currents that takes their error, ``residual``, to ``goal``, and the products used.
+    """Change of the cell currents that takes their error, ``residual``, to ``target``, and the products used.
 
-    residual: c - f(e), A; slope: S, both ``(tiles, rows, batch, columns)``; goal: ``(tiles, batch)`` A,
+    residual: c - f(e), A; slope: S, both ``(tiles, rows, batch, columns)``; target: ``(tiles, batch)`` A,
     for the sum of what remains. A vector whose slopes are too negative gets a step along the
     preconditioned residual.
     """
     g0 = preconditioner.conductance
     scale = _sum(residual.abs())  # a square of small currents would underflow in float32
     scale = torch.where(scale > 0, scale, 1.0)
-    goal = goal.to(scale) / scale
+    target = target.to(scale) / scale
     r = residual / _spread(scale)
     q, update = r.clone(), torch.zeros_like(r)
     p = preconditioner.apply(r)  # q = Z^-1 p all along
     rho = _dot(r, p)
-    active = _sum(r.abs()) > goal
+    active = _sum(r.abs()) > target
     for product in range(1, max_products + 1):
         curvature = _curvature(p, q, slope, g0)
         bent = active & ~(curvature > 0)
         alpha = torch.where(active & ~bent, rho / curvature, float(product == 1) * bent.to(rho))
         left = _step(_spread(alpha), p, q, r, update, slope, g0)
-        active = active & ~bent & (left > goal)
+        active = active & ~bent & (left > target)
         if product == max_products or not bool(active.any()):
             return update.mul_(_spread(scale)), product
         z = preconditioner.apply(r)

@@ -197,10 +197,10 @@ def _factor(between: torch.Tensor, out: torch.Tensor) -> tuple[torch.Tensor, tor
         row = between[..., k, k + 1 :]
         total = row.sum(-1) + out[..., k]
         sums[..., k] = torch.where(total > 0, total, 1.0)  # a node that nothing connects
-        share = row / sums[..., k, None]
-        between[..., k + 1 :, k + 1 :] += share.unsqueeze(-1) * row.unsqueeze(-2)
-        out[..., k + 1 :] += share * out[..., k, None]
-        between[..., k + 1 :, k] = -share
+        ratio = row / sums[..., k, None]
+        between[..., k + 1 :, k + 1 :] += ratio.unsqueeze(-1) * row.unsqueeze(-2)
+        out[..., k + 1 :] += ratio * out[..., k, None]
+        between[..., k + 1 :, k] = -ratio
     lower = between.tril(-1)
     lower.diagonal(dim1=-2, dim2=-1).fill_(1.0)
     return lower, sums

@@ -31,7 +31,7 @@ enum { PIECE = 1024 };
 typedef struct {
   double error, slopes, largest;
   int usable; /* numbers, and no slope below 0 */
-} Found;
+} Evaluation;
 
 typedef struct {
   long rows, steps, width, cells;
@@ -43,19 +43,19 @@ typedef struct {
   float *s, *y, *r, *p, *image, *rough_line;
 } Work;
 
-static double *take(char **at, size_t bytes)
+static double *next_array(char **at, size_t bytes)
 {
   char *start = *at;
   *at += (bytes + 63) / 64 * 64;
   return (double *)start;
 }
 
-/* The point at `part` of the step: its residual and s, and how wrong it is. */
-static Found look(const Task *task, Work *work, double part)
+/* The point after a step of this length: its residual and s, and their norms. */
+static Evaluation evaluate(const Task *task, Work *work, double step_length)
 {
   long width = work->width;
-  Found found = {0, 0, 0, 1};
-  double *restrict columns = work->line, *restrict drawn = columns + width, *restrict slope = drawn + width;
+  Evaluation found = {0, 0, 0, 1};
+  double *restrict columns = work->line, *restrict law = columns + width, *restrict slope = law + width;
   const double *restrict inside = work->inside;
   const double *rows[FIELDS + 1] = {0};
   double lowest = 0;
@@ -66,16 +66,16 @@ static Found look(const Task *task, Work *work, double part)
     float *restrict s = work->s + at;
 #pragma omp simd
     for (long k = 0; k < width; k++) {
-      c[k] = work->current[at + k] + part * work->current_step[at + k];
-      e[k] = work->volts[at + k] - part * work->volts_step[at + k];
+      c[k] = work->current[at + k] + step_length * work->current_step[at + k];
+      e[k] = work->volts[at + k] - step_length * work->volts_step[at + k];
     }
     for (int f = 0; f < FIELDS; f++)
       rows[f] = work->fields[f] + at;
-    draw(width, task->constants, rows, e, drawn, slope);
+    cell_currents(width, task->constants, rows, e, law, slope);
     double error = 0, slopes = 0, sum = 0;
 #pragma omp simd reduction(+ : error, slopes, sum) reduction(min : lowest)
     for (long k = 0; k < width; k++) {
-      double f = inside[k] != 0 ? drawn[k] : 0, g = inside[k] != 0 ? slope[k] : 0;
+      double f = inside[k] != 0 ? law[k] : 0, g = inside[k] != 0 ? slope[k] : 0;
       residual[k] = c[k] - f;
       s[k] = sqrtf((float)g);
       error += fabs(residual[k]);
@@ -102,17 +102,17 @@ static double dot(long n, const float *restrict a, const float *restrict b, cons
   double total = 0;
   for (long start = 0; start < n; start += PIECE) {
     long end = start + PIECE < n ? start + PIECE : n;
-    float part = 0;
-#pragma omp simd reduction(+ : part)
+    float partial = 0;
+#pragma omp simd reduction(+ : partial)
     for (long k = start; k < end; k++)
-      part += a[k] * (b[k] + c[k]);
-    total += part;
+      partial += a[k] * (b[k] + c[k]);
+    total += partial;
   }
   return total;
 }
 
-/* y of the step, so that the residual becomes at most `goal` times its sum; the products used. */
-static long conjugate(Work *work, double error, double goal, long most, double *length)
+/* y of the step, so that the residual becomes at most `target` times its sum; the products used. */
+static long conjugate_gradients(Work *work, double error, double target, long most, double *length)
 {
   long n = work->cells, products = 1;
   float *restrict r = work->r, *restrict p = work->p, *restrict y = work->y, *restrict image = work->image;
@@ -133,7 +133,7 @@ static long conjugate(Work *work, double error, double goal, long most, double *
   float unit = (float)(1 / *length);
   for (long k = 0; k < n; k++)
     p[k] = r[k] *= unit;
-  goal /= *length;
+  target /= *length;
   square = 1;
   while (products++ < most) {
     drop_f(work->rows, work->steps, &work->rough, s, p, image, work->rough_line);
@@ -144,18 +144,18 @@ static long conjugate(Work *work, double error, double goal, long most, double *
     double left = 0, next = 0;
     for (long start = 0; start < n; start += PIECE) {
       long end = start + PIECE < n ? start + PIECE : n;
-      float part = 0, squares = 0;
-#pragma omp simd reduction(+ : part, squares)
+      float magnitudes = 0, squares = 0;
+#pragma omp simd reduction(+ : magnitudes, squares)
       for (long k = start; k < end; k++) {
         y[k] += alpha * p[k];
         r[k] -= alpha * (p[k] + image[k]);
-        part += s[k] * fabsf(r[k]);
+        magnitudes += s[k] * fabsf(r[k]);
         squares += r[k] * r[k];
       }
-      left += part;
+      left += magnitudes;
       next += squares;
     }
-    if (left <= goal)
+    if (left <= target)
       return products;
     float beta = (float)(next / square);
     square = next;
@@ -181,7 +181,7 @@ static int iterate(const Task *task, Work *work, double largest_drive, int64_t *
   memset(work->current, 0, n * sizeof(double));
   memset(work->current_step, 0, n * sizeof(double));
   memset(work->volts_step, 0, n * sizeof(double));
-  Found found = look(task, work, 0);
+  Evaluation found = evaluate(task, work, 0);
   for (long step = 0;; step++) {
     if (!found.usable)
       return 0;
@@ -191,9 +191,9 @@ static int iterate(const Task *task, Work *work, double largest_drive, int64_t *
     if (step == task->max_steps)
       return 0;
     long left = task->max_products - *used, most = task->max_products / 4;
-    double share = fmin(0.1, fmax(1e-5, pow(shrunk, 1.5))), length;
-    long products = conjugate(work, found.error, fmax(share, 0.3 * limit / found.error),
-                              most < left ? most : left, &length);
+    double forcing = fmin(0.1, fmax(1e-5, pow(shrunk, 1.5))), length; /* what the step may leave */
+    long products = conjugate_gradients(work, found.error, fmax(forcing, 0.3 * limit / found.error),
+                                        most < left ? most : left, &length);
     if (products < 0)
       return 0;
     *used += products;
@@ -205,10 +205,10 @@ static int iterate(const Task *task, Work *work, double largest_drive, int64_t *
     for (long k = 0; k < n; k++)
       work->current_step[k] = (double)(work->s[k] * work->y[k]) * scale - work->residual[k];
     drop_d(work->rows, work->steps, &work->lines, NULL, work->current_step, work->volts_step, work->line);
-    double error = found.error, part = 1;
-    for (found = look(task, work, part); !(isfinite(found.error) && found.error < 0.9999 * error);
-         found = look(task, work, part))
-      if ((part *= 0.5) < 0.001)
+    double error = found.error, step_length = 1;
+    for (found = evaluate(task, work, step_length); !(isfinite(found.error) && found.error < 0.9999 * error);
+         found = evaluate(task, work, step_length))
+      if ((step_length *= 0.5) < 0.001)
         return 0;
     shrunk = found.error / error;
   }
@@ -220,7 +220,7 @@ static void solve(Task *task, Work *work, long tile, long vector)
   const int64_t *strides = task->drive_strides;
   const double *drive = task->drive + tile * strides[0] + vector * strides[2];
   double largest = 0;
-#define SHIFT(part) (part ? part + lines : NULL)
+#define SHIFT(arms) (arms ? arms + lines : NULL)
   work->lines = (Lines_d){SHIFT(task->lines.word_near), SHIFT(task->lines.bit_near),
                           SHIFT(task->lines.word_rest), SHIFT(task->lines.bit_rest)};
   work->rough = (Lines_f){SHIFT(task->rough.word_near), SHIFT(task->rough.bit_near),
@@ -259,13 +259,13 @@ int cosim_solve(Task *task)
   double **doubles[] = {&work.volts, &work.current, &work.volts_next, &work.current_next,
                         &work.volts_step, &work.current_step, &work.residual};
   for (int k = 0; k < 7; k++)
-    *doubles[k] = take(&at, n * sizeof(double));
+    *doubles[k] = next_array(&at, n * sizeof(double));
   float **floats[] = {&work.s, &work.y, &work.r, &work.p, &work.image};
   for (int k = 0; k < 5; k++)
-    *floats[k] = (float *)take(&at, n * sizeof(float));
-  work.line = take(&at, 3 * work.width * sizeof(double));
-  work.rough_line = (float *)take(&at, 2 * work.width * sizeof(float));
-  work.inside = take(&at, work.width * sizeof(double));
+    *floats[k] = (float *)next_array(&at, n * sizeof(float));
+  work.line = next_array(&at, 3 * work.width * sizeof(double));
+  work.rough_line = (float *)next_array(&at, 2 * work.width * sizeof(float));
+  work.inside = next_array(&at, work.width * sizeof(double));
   for (long k = 0; k < work.width; k++)
     work.inside[k] = k % LANES * work.steps + k / LANES < task->columns;
   for (;;) {

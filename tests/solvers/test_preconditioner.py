@@ -85,7 +85,7 @@ def test_conjugate_gradients_solve_newtons_equation():
     assert products == 40
 
 
-def test_conjugate_gradients_stop_at_the_goal_of_each_vector():
+def test_conjugate_gradients_stop_at_the_target_of_each_vector():
     lines, g0 = lines_of(UNEQUAL, 5, 4), cells(5, 4)
     slope, residual = g0[None, :, None].expand(1, 5, 2, 4), inputs(1, 5, 2, 4)
     update, products = newton_update(
