@@ -27,6 +27,7 @@ from torch import nn
 
 import cosim
 from cosim.bench.machine import describe_machine, slug
+from cosim.files import check_writable
 
 HERE = Path(__file__).resolve().parent
 PUBLISHED = json.loads((HERE / "published.json").read_text(encoding="utf-8"))["networks"]
@@ -204,6 +205,7 @@ def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     options = arguments()
+    check_writable(options.out)
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.set_grad_enabled(False)
@@ -216,7 +218,6 @@ def main() -> None:
         print(shown(found, reference), flush=True)
     document["published"] = PUBLISHED
     print(f"MemTorch: {PUBLISHED['source']}")
-    options.out.mkdir(parents=True, exist_ok=True)
     name = slug(document["machine"]) + "_convert" + ("_quick" if options.quick else "")
     path = options.out / f"{name}.json"
     path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -28,6 +28,7 @@ from torch.distributions import Normal
 import cosim
 from cosim.bench.machine import describe_machine, slug
 from cosim.errors import CosimError
+from cosim.files import check_writable
 from cosim.nn.estimates import Estimate, share
 from cosim.nn.model import ConvertedModel
 from cosim.nn.validation_report import Validation
@@ -252,9 +253,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
     options = vars(parser.parse_args(arguments))
     out: Path = options.pop("out")
+    check_writable(out)
     document, reports = run(**options)
     text = markdown(document)
-    out.mkdir(parents=True, exist_ok=True)
     path = out / f"{slug(document['machine'])}_digits"
     path.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(text, encoding="utf-8")

@@ -19,6 +19,7 @@ from cosim.bench.machine import slug
 from cosim.bench.report import summary, write
 from cosim.bench.suite import Settings, run
 from cosim.errors import CosimError
+from cosim.files import check_writable
 
 HERE = Path(__file__).resolve().parent
 
@@ -42,6 +43,7 @@ def main() -> None:
     options = vars(arguments())
     quick, out, update = (options.pop(name) for name in ("quick", "out", "update_readme"))
     settings = Settings.create(quick=quick, **options)
+    check_writable(out)  # before ten minutes of work
     document = run(settings, peers=peers(), progress=lambda text: print(text, file=sys.stderr, flush=True))
     document["published"] = json.loads((HERE / "published.json").read_text(encoding="utf-8"))
     files = write(document, out, slug(document["machine"]) + ("_quick" if quick else ""))

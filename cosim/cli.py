@@ -17,7 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 
 import cosim
+from cosim.cache_command import cache
 from cosim.errors import CosimError, SpecError
+from cosim.files import check_writable
 from cosim.text import plain
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+app.command()(cache)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -419,7 +424,7 @@ def bench(
     json: AsJson = False,
 ) -> None:
     """Time the engines on this machine against scipy's sparse LU and ngspice, with their errors."""
-    from cosim.bench.report import summary, write
+    from cosim.bench.report import file_names, summary, write
     from cosim.bench.suite import Settings, run
 
     settings = Settings.create(
@@ -430,12 +435,15 @@ def bench(
         rounds=rounds,
         place=device,
     )
+    check_writable(out, *file_names("bench"))
     document = run(settings, progress=lambda text: print(text, file=sys.stderr, flush=True))
-    files = write(document, out, "bench")
     if json:
         _print_json(document)
     else:
-        print(summary(document), *files, sep="\n")
+        print(summary(document))  # before what may still go wrong
+    files = write(document, out, "bench")
+    if not json:
+        print(*files, sep="\n")
 
 
 def _numbers(text: str | None, option: str) -> tuple[int, ...] | None:

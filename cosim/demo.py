@@ -26,6 +26,7 @@ from cosim.crossbar import Tile, Wires
 from cosim.devices.build import compile_seconds
 from cosim.devices.device import Device
 from cosim.engines import ENGINES, check_tools, find_engine
+from cosim.files import check_writable
 from cosim.ladder import LadderReport, compare
 from cosim.spice.netlist import write_netlist
 
@@ -233,7 +234,7 @@ def run(
     check_tools((*ENGINES, reference))
     start = time.perf_counter()
     console = console or Console()
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     with Progress(
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console
     ) as progress:

@@ -107,12 +107,10 @@ def _compiler() -> str:
 
 
 def _cache() -> str:
-    from cosim.devices.build import cache_folder
+    from cosim.cache import cache_folder
+    from cosim.files import check_writable
 
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        return str(folder)
+    return str(check_writable(cache_folder()))
 
 
 def _ngspice() -> str:

@@ -130,7 +130,13 @@ def test_netlist_prints_the_files_it_wrote(tmp_path: Path, capsys: pytest.Captur
         (["solve", *TILE, "--voltages", "v.csv"], 2, "--batch 2 is for random numbers, which the files rep"),
         (["iv", "vteam", "--temperature", "350"], 2, "vteam reads neither $temperature nor $vt"),
         (["netlist", *TILE, "--dialect", "none"], 2, "none"),
-        (["netlist", *TILE, "--out", "/dev/null/deck"], 1, "/dev/null/deck"),
+        (
+            ["netlist", *TILE, "--out", "/dev/null/deck"],
+            2,
+            "/dev/null/deck cannot be written (Not a dir",
+        ),
+        (["bench", "--out", "/dev/null/bench"], 2, "/dev/null/bench cannot be written (Not a directory)"),
+        (["demo", "--out", "/dev/null/demo"], 2, "/dev/null/demo cannot be written (Not a directory)"),
     ],
 )
 def test_an_error_is_one_line_with_its_exit_code(

@@ -201,3 +201,23 @@ for engine in engines:
         f"engine 'linear' {more} lower memory=, or {fewer}",
         f"engine 'newton' {more} lower memory=, or {fewer}",
     ]
+
+
+def test_the_compiler_goes_with_a_python_that_is_killed(temporary: Path, tmp_path: Path):
+    """A stand-in for the C compiler that starts a second program, as gcc does, and takes minutes."""
+    compiler = tmp_path / "cc"
+    head = '#!/bin/sh\ncase "$1" in --version) echo "stand-in 1.0"; exit;; esac\n'
+    compiler.write_text(head + "touch started; sleep 600\n")
+    compiler.chmod(0o755)
+    cache = tmp_path / "cache"
+    with python(COMPILES, temporary, CC=str(compiler), COSIM_CACHE=str(cache)) as process:
+        wait_for(lambda: list(temporary.rglob("started")) and working(temporary, "sleep"))
+        process.kill()
+        process.wait(60)
+        wait_for(lambda: not list(temporary.iterdir()))
+    assert not [path for path in cache.iterdir() if path.suffix != ".lock"]
+    compiler.write_text(head + 'exec cc "$@"\n')
+    with python(COMPILES, temporary, CC=str(compiler), COSIM_CACHE=str(cache)) as process:
+        assert process.wait(60) == 0
+    (library,) = cache.iterdir()  # the lock that the killed one held is no longer there
+    assert library.suffix == ".osdi"

@@ -21,7 +21,7 @@ PACKAGE = Path(cosim.__file__).parent
 # under TYPE_CHECKING too). A new module goes in as high as its imports allow.
 ORDER = """
 errors checks arrays text shipped progress
-reaper processes jobs
+reaper processes jobs files cache
 devices.ir devices.simulator
 devices.tokens devices.refusals devices.preprocess devices.syntax devices.expressions devices.flow
 devices.parser devices.source devices.diagnostics
@@ -70,7 +70,7 @@ memtorch.bh.nonideality.endurance_retention_models.conductance_drift
 memtorch.bh.nonideality.endurance_retention_models memtorch.bh.nonideality.NonIdeality
 memtorch.bh.nonideality memtorch.bh memtorch.utils memtorch
 plots
-doctor
+doctor cache_command
 demo
 bench.problems bench.contenders bench.measure bench.many bench.findings bench.machine bench.report bench.suite
 cli

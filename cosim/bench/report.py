@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cosim.bench.findings import LINEAR
+from cosim.files import check_writable
 from cosim.text import plain
 
 if TYPE_CHECKING:
@@ -37,10 +38,14 @@ def _join(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def file_names(name: str) -> tuple[str, str, str]:
+    """What ``write`` makes: numbers, tables, figure."""
+    return f"{name}.json", f"{name}.md", f"{name}.png"
+
+
 def write(document: dict[str, Any], folder: Path, name: str) -> tuple[Path, Path, Path]:
     """Write ``name``.json (the document), .md (all tables) and .png to ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    numbers, text, figure = (folder / f"{name}{suffix}" for suffix in (".json", ".md", ".png"))
+    numbers, text, figure = (check_writable(folder) / file for file in file_names(name))
     numbers.write_text(json.dumps(plain(document), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     text.write_text(f"# Benchmark\n\n{summary(document)}\n{details(document)}", encoding="utf-8")
     plot(document).savefig(figure, dpi=110)

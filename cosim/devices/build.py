@@ -1,9 +1,6 @@
 """Source -> loadable artefact: .va -> DeviceIR, and C -> shared library.
 
-Each is compiled once and cached under a digest of everything that matters.
-
-The cache is a folder of the user (``COSIM_CACHE`` overrides it). A file lock keeps two processes from
-compiling the same text; a finished library appears under its name at once or not at all.
+Each is compiled once and kept in ``cosim.cache`` under a digest of everything that matters.
 """
 
 from __future__ import annotations
@@ -13,22 +10,20 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-import platformdirs
-from filelock import FileLock
-
+from cosim.cache import fetch
 from cosim.devices import ir
 from cosim.devices.frontend import compile_source
 from cosim.devices.source import prepare
-from cosim.errors import ToolFailed, ToolNotFound
+from cosim.errors import CosimError, ToolFailed, ToolNotFound
+from cosim.jobs import Job, run_jobs
 
-__all__ = ["build", "cache_folder", "compile_model", "compile_seconds", "compiler"]
+__all__ = ["build", "compile_model", "compile_seconds", "compiler"]
 
 _HEADER = Path(__file__).with_name("osdi_0_3.h")
 # contraction and fast-math would make ngspice and torch disagree in the last bits
@@ -37,11 +32,6 @@ _FLAGS = ("-shared", "-fPIC", "-O2", "-std=c11", "-ffp-contract=off", "-fwrapv",
 _FAST_FLAGS = (*_FLAGS, "-O3", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
 _TIMEOUT = 300.0  # s; a 200-line model takes 0.2 s
 _SPENT: ContextVar[list[float] | None] = ContextVar("seconds of compilations", default=None)
-
-
-def cache_folder() -> Path:
-    """Where compiled models are kept: ``$COSIM_CACHE``, or the user's cache folder."""
-    return Path(os.environ.get("COSIM_CACHE") or platformdirs.user_cache_dir("cosim"))
 
 
 @functools.cache
@@ -53,11 +43,11 @@ def compiler() -> tuple[str, str]:
         raise ToolNotFound(
             f"no C compiler ({name!r} and gcc are not on PATH): apt-get install gcc libc6-dev, or set CC"
         )
-    try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ToolFailed(f"the C compiler {path} does not answer --version: {error}") from error
-    return path, done.stdout.splitlines()[0] if done.stdout else "unknown version"
+    (result,) = run_jobs([Job(argv=(path, "--version"), environment=_environment(), timeout=30.0)])
+    if isinstance(result, CosimError) or result.timed_out:
+        why = result if isinstance(result, CosimError) else "30 s have passed"
+        raise ToolFailed(f"the C compiler {path} does not answer --version: {why}")
+    return path, result.stdout.splitlines()[0] if result.stdout else "unknown version"
 
 
 def compile_model(path: Path, *, bundled: bool = False) -> ir.DeviceIR:
@@ -70,43 +60,21 @@ def compile_model(path: Path, *, bundled: bool = False) -> ir.DeviceIR:
         return _load(shipped, shipped.stat().st_mtime_ns)
     source = prepare(path)
     digest = hashlib.sha256((source.digest + _front_end()).encode()).hexdigest()
-    target = cache_folder() / f"{path.stem}-{digest[:24]}.json"
-    if not target.exists():
-        compiled = compile_source(source)
-        _write(target, ir.dump(compiled))
-        return compiled
-    return _load(target, target.stat().st_mtime_ns)
+    kept = fetch(path.stem, digest[:24], ".json", lambda: ir.dump(compile_source(source)).encode())
+    return _load(kept, 0)  # its name changes with its content
 
 
 @functools.cache
 def _front_end() -> str:
     """Digest of the code that makes a DeviceIR: another version of cosim compiles anew."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    package = Path(__file__).parents[1]
+    files = sorted(path for folder in ("devices", "verilog") for path in (package / folder).glob("*.py"))
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
 @functools.lru_cache(maxsize=64)
 def _load(path: Path, changed: int) -> ir.DeviceIR:
     return ir.load(path.read_text(), path=str(path))
-
-
-def _write(target: Path, text: str) -> None:
-    """Write at once or not at all."""
-    with _writable(target.parent):
-        with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False) as temporary:
-            temporary.write(text)
-        os.replace(temporary.name, target)
-
-
-@contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise ToolFailed(
-            f"the cache folder {folder} cannot be written ({error}): set COSIM_CACHE to one that can"
-        ) from error
 
 
 @contextmanager
@@ -135,17 +103,15 @@ def build(source: str, name: str, *, fast: bool = False) -> Path:
     flags = (*flags, "-march=native") if processor else flags
     words = (path, version, " ".join(flags), processor)
     digest = hashlib.sha256(b"\0".join([source.encode(), header, *map(str.encode, words)])).hexdigest()[:24]
-    folder = cache_folder()
-    target = folder / f"{name}-{digest}{'.so' if fast else '.osdi'}"
-    if target.exists():
-        return target
-    start = time.perf_counter()
-    with _writable(folder), FileLock(str(target) + ".lock"):
-        if not target.exists():
-            _compile(path, source, target, flags)
-    if (spent := _SPENT.get()) is not None:
-        spent.append(time.perf_counter() - start)
-    return target
+
+    def make() -> bytes:
+        start = time.perf_counter()
+        made = _compile(path, source, name, flags)
+        if (spent := _SPENT.get()) is not None:
+            spent.append(time.perf_counter() - start)
+        return made
+
+    return fetch(name, digest, ".so" if fast else ".osdi", make)
 
 
 @functools.cache
@@ -160,22 +126,28 @@ def _processor(compiler_path: str) -> str:
     return done.stderr if done.returncode == 0 else ""
 
 
-def _compile(compiler_path: str, source: str, target: Path, flags: Sequence[str]) -> None:
-    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-        work = Path(temporary)
-        (work / "osdi_0_3.h").write_bytes(_HEADER.read_bytes())
-        (work / "model.c").write_text(source)
-        command = [compiler_path, *flags, "-o", "model.osdi", "model.c", "-lm"]
-        try:
-            done = subprocess.run(
-                command, cwd=work, capture_output=True, text=True, timeout=_TIMEOUT, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ToolFailed(f"{compiler_path} did not finish within {_TIMEOUT:g} s") from error
-        if done.returncode != 0:
-            first = (done.stderr.strip().splitlines() or ["no message"])[0]
-            raise ToolFailed(
-                f"{compiler_path} refused the generated C of {target.stem}: {first}",
-                log=done.stderr,
-            )
-        os.replace(work / "model.osdi", target)
+def _compile(compiler_path: str, source: str, name: str, flags: Sequence[str]) -> bytes:
+    job = Job(
+        argv=(compiler_path, *flags, "-o", "model.osdi", "model.c", "-lm"),
+        files={"osdi_0_3.h": _HEADER.read_bytes(), "model.c": source.encode()},
+        environment=_environment(),
+        outputs=("model.osdi",),
+        timeout=_TIMEOUT,
+    )
+    (result,) = run_jobs([job])
+    if isinstance(result, CosimError):
+        raise result
+    if result.timed_out:
+        raise ToolFailed(f"{compiler_path} did not finish within {_TIMEOUT:g} s")
+    if result.returncode != 0 or "model.osdi" not in result.files:
+        first = (result.stderr.strip().splitlines() or ["no message"])[0]
+        raise ToolFailed(
+            f"{compiler_path} refused the generated C of {name}: {first}",
+            log=result.stderr,
+        )
+    return result.files["model.osdi"]
+
+
+def _environment() -> dict[str, str]:
+    """A compiler may need more of the caller's variables than a simulator; its files stay in the job."""
+    return {name: text for name, text in os.environ.items() if name not in ("TMPDIR", "LC_ALL")}

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from cosim.devices.source import PreparedSource
 from cosim.errors import ModelError
+from cosim.processes import scratch
 
 __all__ = ["capture_stderr", "compile_checked", "map_diagnostics"]
 
@@ -35,7 +36,7 @@ def compile_checked(source: PreparedSource, compiler: Callable[[str], list[T]]) 
     Raises ModelError, its message starting with the author's file and line, when the compiler
     fails, panics, or returns another number of modules than the source has.
     """
-    with tempfile.TemporaryDirectory(prefix="cosim-") as folder:
+    with scratch() as folder:
         path = Path(folder, re.sub(r"\W", "_", source.path.stem) + ".va")
         path.write_text(source.text, encoding="utf-8")
         modules, failure, printed = capture_stderr(lambda: _on_deep_stack(lambda: compiler(str(path))))

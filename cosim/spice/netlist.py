@@ -13,6 +13,7 @@ import numpy as np
 from cosim.arrays import Array
 from cosim.checks import as_choice, as_instance, as_path
 from cosim.crossbar import Tile
+from cosim.files import check_writable
 from cosim.spice.deck import Deck, DeviceInstance
 from cosim.spice.dialects import ngspice
 from cosim.spice.rules import check_deck
@@ -44,8 +45,8 @@ def write_netlist(
     deck. SPICE takes capital and small letters for the same. The same tile gives the same text, byte for
     byte.
 
-    Raises SpecError for a dialect that is not in ``DIALECTS``, a name that is not an identifier, or
-    voltages that do not fit.
+    Raises SpecError for a dialect that is not in ``DIALECTS``, a name that is not an identifier,
+    voltages that do not fit, or a folder that cannot be written.
 
     >>> import cosim, tempfile
     >>> tile = cosim.Tile(cosim.Device("vteam"), state=[[0.0, 1.0]])
@@ -58,12 +59,13 @@ def write_netlist(
     if name is not None:
         check_identifier(name)
     batches = None if voltages is None else check_batch(tile, voltages)
+    check_writable(folder)
     module = _module(tile)
     library = tile.device.osdi(per_cell=per_cell(tile), module=module).read_bytes()
     written = []
     for index in np.ndindex(tile.shape[:-2] if batches is None else batches.shape[:-2]):
         place = folder / "_".join(["tile", *map(str, index)]) if index else folder
-        place.mkdir(parents=True, exist_ok=True)
+        check_writable(place)
         circuit = _renamed(lower_tile(tile, index), module, name and "_".join([name, *map(str, index)]))
         texts = write(_deck(circuit, None if batches is None else batches[index]))
         files = {name: text.encode("ascii") for name, text in texts.items()} | {LIBRARY: library}
