@@ -61,6 +61,7 @@ def main(
 
     --images: held-out digits, up to 540. --coarse 2: every second point of each sweep.
     """
+    out.mkdir(parents=True, exist_ok=True)
     network = train(images=images, seed=0)
     digital = network.accuracy(network.digital(network.images))
     device = cosim.Device("vteam", r_on=R_ON, r_off=R_OFF)
@@ -104,7 +105,6 @@ def main(
         panel.set(xlabel=quantity)
         panel.legend()
     axes[0].set_ylabel(f"accuracy on {images} digits, %")
-    out.mkdir(parents=True, exist_ok=True)
     figure.savefig(out / "device_sweeps.png", dpi=120)
     plt.close(figure)
 

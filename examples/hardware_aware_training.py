@@ -89,6 +89,7 @@ def main(epochs: int = 4, images: int = 1257, out: Path = Path("out/examples")) 
 
     --images: digits to train with, up to 1257.
     """
+    out.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(0)
     data, test = digits(images)
     network = new_network(generator)
@@ -110,7 +111,6 @@ def main(epochs: int = 4, images: int = 1257, out: Path = Path("out/examples")) 
     for name, value in rows:
         print(f"{name:<30} {value:6.1%}")
     print(f"one step of 64 images: {step:.0f} ms, digital {digital_step:.2f} ms")
-    out.mkdir(parents=True, exist_ok=True)
     plot(curve, digital_curve[-1], before).savefig(out / "hardware_aware_training.png", dpi=150)
 
 

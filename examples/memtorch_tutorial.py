@@ -74,6 +74,7 @@ def test(model: nn.Module, loader: torch.utils.data.DataLoader) -> float:
 
 def main(data: Path | None = None, epochs: int = 3, out: Path = Path("out/examples")) -> None:
     """Patch a small convolutional network; --data names a folder with the real files of MNIST."""
+    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         source = digits_as_mnist(Path(folder)) if data is None else data
@@ -110,7 +111,6 @@ def main(data: Path | None = None, epochs: int = 3, out: Path = Path("out/exampl
     for _ in range(5):  # every device is a draw of its own
         axes.plot(*(VTEAM(**spread).plot_hysteresis_loop(return_result=True) or ()))
     axes.set(xlabel="voltage (V)", ylabel="current (A)", title="five devices with spread")
-    out.mkdir(parents=True, exist_ok=True)
     figure.savefig(out / "memtorch_tutorial_loops.png", dpi=120)
     plt.close(figure)
 

@@ -81,6 +81,7 @@ def train(signals: torch.Tensor, seizure: torch.Tensor, epochs: int = 25) -> nn.
 
 def main(data: Path | None = None, rows: int = 2500, seeds: int = 3, out: Path = OUT) -> None:
     """Train, convert, and sweep the error of the cells. --data: the CSV file of the data set."""
+    out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         source = data or made_up(Path(folder) / "data.csv", rows, np.random.default_rng(0))
         signals, seizure = read(source)
@@ -109,7 +110,6 @@ def main(data: Path | None = None, rows: int = 2500, seeds: int = 3, out: Path =
     axes.errorbar(100 * sigmas, np.mean(scores, 1), np.std(scores, 1), marker="o", capsize=3)
     axes.axhline(digital, color="0.5", linestyle="--")
     axes.set(xlabel="error of the conductances, %", ylabel=f"F1 on {len(unseen)} unseen segments")
-    out.mkdir(parents=True, exist_ok=True)
     figure.savefig(out / "seizure_detection.png", dpi=120)
     plt.close(figure)
 

@@ -7,7 +7,7 @@ argument and prints what it found.
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -22,7 +22,8 @@ from cosim.bench.problems import Case, Problem
 from cosim.crossbar import Tile, Wires
 from cosim.devices.device import Device
 from cosim.engines import solve
-from cosim.errors import ToolFailed
+from cosim.errors import CosimError, ToolFailed
+from cosim.jobs import Job, run_jobs
 from cosim.solvers.linear import LinearNetwork
 
 __all__ = ["MemoryCase", "measure_memory", "measure_throughput"]
@@ -45,11 +46,14 @@ def measure_memory(case: MemoryCase, *, timeout: float) -> dict[str, Any]:
 
     Raises ToolFailed if the process fails or takes more than ``timeout`` seconds.
     """
-    command = [sys.executable, "-m", "cosim.bench.many", json.dumps(asdict(case))]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise ToolFailed(f"the memory case took more than {timeout:.0f} s: raise the budget") from error
+    command = (sys.executable, "-m", "cosim.bench.many", json.dumps(asdict(case)))
+    # the job has another folder: what is found from this one must be found from there
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    (done,) = run_jobs([Job(argv=command, environment=environment, timeout=timeout)])
+    if isinstance(done, CosimError):
+        raise done
+    if done.timed_out:
+        raise ToolFailed(f"the memory case took more than {timeout:.0f} s: raise the budget")
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ToolFailed(f"the memory case failed: {lines[-1]}", log=done.stderr)
