@@ -35,10 +35,11 @@ with ProcessPoolExecutor(1) as executor:
     run_jobs([job], executor)
 """
 COMPILES = "from cosim.devices.build import build; build('int answer(void) { return 42; }', 'answer')"
+LIMIT = 120.0  # s, for what takes one or two on a quiet machine
 STARTS = "from cosim.processes import process_folder; process_folder()"
 
 
-def wait_for(condition: Callable[[], object], limit: float = 60.0) -> None:
+def wait_for(condition: Callable[[], object], limit: float = LIMIT) -> None:
     """Until ``condition()`` holds; a failure after ``limit`` s."""
     end = time.monotonic() + limit
     while not condition():
@@ -95,7 +96,7 @@ def test_ngspice_and_its_folder_go_with_a_python_that_is_killed(temporary: Path,
     with python(SOLVES, temporary) as process:
         wait_for(lambda: working(temporary, "ngspice"))
         process.send_signal(number)
-        assert process.wait(60) == -number
+        assert process.wait(LIMIT) == -number
         wait_for(lambda: not list(temporary.iterdir()))
         assert not working_in(str(temporary))
         wait_for(lambda: not reapers(temporary))
@@ -108,13 +109,13 @@ def test_the_next_start_ends_what_a_killed_reaper_could_not(temporary: Path):
         for reaper in reapers(temporary):
             os.kill(reaper, signal.SIGKILL)
         with python(STARTS, temporary) as other:  # while the first lives, its folder stays
-            assert other.wait(60) == 0
+            assert other.wait(LIMIT) == 0
         assert working(left, "ngspice")
         process.kill()
-        process.wait(60)
+        process.wait(LIMIT)
         assert working(left, "ngspice")  # nobody is there to end it
         with python(STARTS, temporary) as other:
-            assert other.wait(60) == 0
+            assert other.wait(LIMIT) == 0
         assert not working_in(str(temporary))
         wait_for(lambda: not list(temporary.iterdir()))
 
@@ -130,7 +131,7 @@ def test_a_job_ends_with_the_worker_that_runs_it_and_with_the_process_that_wants
             wait_for(lambda: working(temporary, "sh"))
             os.kill(process.pid if victim == "main" else worker, signal.SIGKILL)
             wait_for(lambda: not working_in(str(temporary)))
-            process.wait(60)
+            process.wait(LIMIT)
             wait_for(lambda: not list(temporary.iterdir()))
         finally:
             if victim == "main":  # concurrent.futures leaves its workers waiting
@@ -150,7 +151,7 @@ _, status = os.waitpid(child, 0)
 assert status == 0 and mine.is_dir()
 """
     with python(code, temporary) as process:
-        assert process.wait(60) == 0
+        assert process.wait(LIMIT) == 0
     wait_for(lambda: not list(temporary.iterdir()))
 
 
@@ -163,14 +164,14 @@ def test_only_our_own_stale_folders_are_swept(temporary: Path):
     link.symlink_to(kept[2])
     (kept[2] / "file").touch()
     with python(STARTS, temporary) as process:
-        assert process.wait(60) == 0
+        assert process.wait(LIMIT) == 0
     wait_for(lambda: not reapers(temporary))
     assert sorted(temporary.iterdir()) == sorted([*kept, link])
     assert (kept[2] / "file").exists()
 
 
 def test_an_engine_without_memory_says_what_helps(temporary: Path):
-    """The limit of the address space is set just above what is in use, below what the vectors need."""
+    """The address space may grow by 1 GiB, and a copy of the vectors, a view of 256 bytes, takes 12."""
     code = """
 import resource
 from pathlib import Path
@@ -181,20 +182,17 @@ import cosim
 import cosim.errors
 
 tile = cosim.Tile(cosim.Device("vteam"), state=torch.full((64, 64), 0.5), wires=cosim.Wires(row=2.0))
-vectors = torch.full((40000, 64), 0.1)
-engines = ("ideal", "linear", "newton")
-for engine in engines:
-    cosim.solve(tile, vectors[:2], engine=engine)
+vectors = torch.full((1, 64), 0.1).expand(50_000_000, 64)
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + (2 << 20), resource.RLIM_INFINITY))
-for engine in engines:
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), resource.RLIM_INFINITY))
+for engine in ("ideal", "linear", "newton"):
     try:
         cosim.solve(tile, vectors, engine=engine)
     except cosim.errors.OutOfMemory as error:
         print(error)
 """
     with python(code, temporary) as process:
-        words, _ = process.communicate(timeout=60)
+        words, _ = process.communicate(timeout=LIMIT)
     more, fewer = "needs more memory than there is:", "give it fewer vectors or tiles at a time"
     assert words.splitlines() == [
         f"engine 'ideal' {more} {fewer}",
@@ -213,11 +211,11 @@ def test_the_compiler_goes_with_a_python_that_is_killed(temporary: Path, tmp_pat
     with python(COMPILES, temporary, CC=str(compiler), COSIM_CACHE=str(cache)) as process:
         wait_for(lambda: list(temporary.rglob("started")) and working(temporary, "sleep"))
         process.kill()
-        process.wait(60)
+        process.wait(LIMIT)
         wait_for(lambda: not list(temporary.iterdir()))
     assert not [path for path in cache.iterdir() if path.suffix != ".lock"]
     compiler.write_text(head + 'exec cc "$@"\n')
     with python(COMPILES, temporary, CC=str(compiler), COSIM_CACHE=str(cache)) as process:
-        assert process.wait(60) == 0
+        assert process.wait(LIMIT) == 0
     (library,) = cache.iterdir()  # the lock that the killed one held is no longer there
     assert library.suffix == ".osdi"
