@@ -267,7 +267,9 @@ def test_samples_that_fail_are_counted_with_the_reason(monkeypatch: pytest.Monke
     report = cosim.validate(model, x, reference="newton", samples=20, end_to_end=20)
     layer = report.layers[0]
     assert layer.samples == 10
-    assert layer.failures == {"newton: NOT_CONVERGED, lower the voltages, or raise max_iterations": 10}
+    assert layer.failures == {
+        "newton: NOT_CONVERGED, raise max_iterations or memory, or lower the voltages": 10
+    }
     assert layer.current_error.value > 0
     assert "matmul: 10 samples missing: newton: NOT_CONVERGED" in str(report)
     whole = report.end_to_end
