@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import cosim
-from cosim.errors import SpecError
+from cosim.errors import CosimWarning, SpecError
 from cosim.nn.layers import Linear
 from tolerances import LAYER_FLOAT32, LINEAR_EXACT
 
@@ -90,12 +90,14 @@ def test_other_processes_solve_too():
 
 def test_a_layer_with_a_forward_of_its_own_stays_digital():
     """As adapters (LoRA and the like) patch it in; the weight alone would be another layer."""
-    model, x = nn.Sequential(nn.Linear(4, 3)), torch.rand(2, 4)
+    model, x = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3)), torch.rand(2, 4)
     plain = model[0].forward
     model[0].forward = lambda input: 2 * plain(input)  # torch names it so
-    converted = cosim.convert(model, device=DEVICE)
+    with pytest.warns(CosimWarning, match="0.weight .has a forward of its own"):
+        converted = cosim.convert(model, device=DEVICE)
     assert [layer.reason for layer in converted.report.layers] == [
-        "has a forward of its own, which a crossbar layer would lose"
+        "has a forward of its own, which a crossbar layer would lose",
+        "",
     ]
     torch.testing.assert_close(converted(x), model(x), rtol=LAYER_FLOAT32, atol=LAYER_FLOAT32)
 
