@@ -118,9 +118,8 @@ def as_choice(value: Any, name: str, choices: Iterable[str]) -> str:
 def as_choices(value: Any, name: str, choices: Iterable[str]) -> tuple[str, ...]:
     """Some of the texts ``choices``, as a tuple, each once; one text alone is not a sequence of them."""
     known = list(choices)
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise SpecError(f"{name} is {shown(value)}: give a sequence, such as ({known[0]!r},)")
-    return tuple(dict.fromkeys(as_choice(item, f"an entry of {name}", known) for item in value))
+    items = as_items(value, name, f"a sequence, such as ({known[0]!r},)")
+    return tuple(dict.fromkeys(as_choice(item, f"an entry of {name}", known) for item in items))
 
 
 def as_path(value: Any, name: str) -> Path:

@@ -26,6 +26,7 @@ from cosim.arrays import (
     as_read_voltage,
     as_tensor,
     check_finite,
+    out_of_memory,
     own,
 )
 from cosim.checks import as_instance, as_shape, shown
@@ -165,7 +166,8 @@ def _no_state(device: Device, shape: Sequence[int]) -> State:
     """Zeros of ``shape``, where the parameters of ``device`` lie."""
     sizes = as_shape(shape, "shape", ("*tiles", "rows", "columns"))
     places = [value.device for value in device.given.values() if isinstance(value, torch.Tensor)]
-    return torch.zeros(sizes, dtype=torch.float64, device=places[0] if places else None)
+    with out_of_memory(f"a tile of shape {sizes}"):
+        return torch.zeros(sizes, dtype=torch.float64, device=places[0] if places else None)
 
 
 def _check_parameters(device: Device, shape: tuple[int, ...]) -> None:

@@ -88,6 +88,14 @@ def _front_end() -> str:
     return f"openvaf-py {version('openvaf-py')}"
 
 
+def _front_end_remedy(python: tuple[int, int]) -> str:
+    """No command brings openvaf-py to a Python that it has no wheel for."""
+    if python < (3, 13):
+        return f"{_PIP} openvaf-py  # bundled models work without"
+    version = ".".join(map(str, python))
+    return f"use Python 3.11 or 3.12: openvaf-py has no wheel for {version}; bundled models work without"
+
+
 def _compiler() -> str:
     from cosim.devices.build import compiler
 
@@ -150,7 +158,7 @@ _ATTEMPTS = (
     _Attempt(
         name="Verilog-A front end",
         run=_front_end,
-        remedy=f"{_PIP} openvaf-py  # has wheels for Python 3.11 and 3.12; bundled models work without",
+        remedy=_front_end_remedy(sys.version_info[:2]),
         essential=False,
     ),
     _Attempt(name="C compiler", run=_compiler, remedy="apt-get install gcc libc6-dev"),

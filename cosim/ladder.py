@@ -11,7 +11,7 @@ import torch
 from rich.table import Table
 
 from cosim.arrays import Array
-from cosim.checks import as_choices, as_flag, as_instance
+from cosim.checks import as_choices, as_flag, as_instance, shown
 from cosim.crossbar import Solution, Status, Tile
 from cosim.engines import ENGINES, check_tools, find_engine
 from cosim.errors import SpecError
@@ -58,10 +58,10 @@ class LadderReport:
 
     def __getitem__(self, engine: str) -> Rung:
         for rung in self.rungs:
-            if rung.engine == engine:
+            if isinstance(engine, str) and rung.engine == engine:
                 return rung
         known = ", ".join(rung.engine for rung in self.rungs)
-        raise SpecError(f"engine {engine!r} is not in this report: it has {known}")
+        raise SpecError(f"engine {shown(engine)} is not in this report: it has {known}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings and lists, for JSON; NaN (nothing compared) as None."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from cosim.checks import shown
 from cosim.errors import SpecError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def check_identifier(name: str, what: str = "name") -> str:
     """
     if not isinstance(name, str) or not _IDENTIFIER.match(name):
         raise SpecError(
-            f"{what} {name!r} is not an identifier: use a letter followed by letters, digits or _"
+            f"{what} {shown(name)} is not an identifier: use a letter followed by letters, digits or _"
         )
     return name
 

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Sourced by scripts/demo and scripts/test. `cosim_setup [extra]` leaves a working .venv/ in the checkout:
-# system packages through apt where they are missing (root on Debian 12 or Ubuntu 24.04; anywhere else it says
+# system packages through apt where they are missing (root on Debian 12 or 13 or Ubuntu 24.04; anywhere else it says
 # what to install), then the pinned Python packages. Running it again costs about a second.
 
 COSIM_NGSPICE_MIN=42 # the first that Debian and Ubuntu build with both OSDI and KLU
@@ -22,14 +22,14 @@ cosim_has_compiler() {
   return 1
 }
 
-# 3.11 and 3.12 are the versions that constraints.txt is made for and that openvaf-py has wheels for
+# the versions that constraints.txt is made for
 cosim_is_python() {
-  "$1" -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null
+  "$1" -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' 2>/dev/null
 }
 
 cosim_find_python() {
   local candidate
-  for candidate in ${PYTHON:-} .venv/bin/python python3 python3.12 python3.11; do
+  for candidate in ${PYTHON:-} .venv/bin/python python3 python3.13 python3.12 python3.11; do
     if cosim_is_python "$candidate"; then echo "$candidate"; return 0; fi
   done
   return 1
@@ -39,7 +39,7 @@ cosim_find_python() {
 cosim_missing() {
   cosim_has_ngspice || echo "ngspice|ngspice $COSIM_NGSPICE_MIN or newer, built with OSDI and KLU"
   cosim_has_compiler || echo "gcc libc6-dev|a C compiler with the C library's headers (gcc, or another named by CC)"
-  cosim_find_python >/dev/null || echo "python3 python3-venv|Python 3.11 or 3.12 with venv"
+  cosim_find_python >/dev/null || echo "python3 python3-venv|Python 3.11, 3.12 or 3.13 with venv"
 }
 
 cosim_system() { (. /etc/os-release 2>/dev/null && echo "${ID:-}-${VERSION_ID:-}") || true; }
@@ -81,9 +81,9 @@ cosim_install_system() {
   cosim_say "this machine lacks:"
   sed 's/.*|/  - /' <<<"$missing" >&2
   case $(cosim_system) in
-  debian-12 | ubuntu-24.04) ;;
+  debian-12 | debian-13 | ubuntu-24.04) ;;
   *)
-    cosim_say "install these, then run this again (only Debian 12 and Ubuntu 24.04 are done automatically)"
+    cosim_say "install these, then run this again (only Debian 12 and 13 and Ubuntu 24.04 are done automatically)"
     return 1
     ;;
   esac
@@ -126,7 +126,7 @@ cosim_install_python() {
   python=$(cosim_find_python)
   if ! cosim_is_python .venv/bin/python; then
     if [ -e .venv ] && ! compgen -G '.venv/.cosim-setup-*' >/dev/null; then
-      cosim_say "$PWD/.venv is not a virtual environment of Python 3.11 or 3.12: move it away, then run this again"
+      cosim_say "$PWD/.venv is not a virtual environment of Python 3.11, 3.12 or 3.13: move it away, then run this again"
       return 1
     fi
     "$python" -m venv --clear .venv || return 1

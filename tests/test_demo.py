@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,4 +78,16 @@ def test_a_missing_program_is_told_before_anything_is_trained(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolNotFound, match="ngspice is not installed: "):
         demo.run(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("argument", ["out", "images", "seed", "reference", "calibration_samples"])
+def test_wrong_values_are_refused_before_anything_is_trained(
+    argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "train", lambda **_: pytest.fail("trained a network for nothing"))
+    arguments: dict[str, Any] = {"out": tmp_path / "out"}
+    for value in (None, -1, 1.5, b"x", [], object(), 10**5000):
+        with pytest.raises(SpecError):
+            demo.run(**{**arguments, argument: value})
     assert not (tmp_path / "out").exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cosim.arrays import Array, check_broadcast
+from cosim.checks import as_integer, as_number, shown
 from cosim.devices.adjoint import replay
 from cosim.devices.compiled import CompiledRun, transient_library
 from cosim.devices.drive import Drive, Limited, make_drive
@@ -140,14 +140,18 @@ def simulate(
     if device.state_parameter is not None or state is not None:
         cells = device.check_state(state).to(volts)
     shape = _cells(device, volts, cells)
+    if 0 in shape:
+        raise SpecError(f"voltage and state of shape {tuple(shape)} hold no device to simulate")
     volts = volts.reshape(volts.shape[0], *[1] * (len(shape) - volts.ndim + 1), *volts.shape[1:])
     drive = replace(drive, voltage=volts.expand(volts.shape[0], *shape))
     return run(device, drive, None if cells is None else cells.expand(shape), **options)
 
 
 def _engine(name: str, options: Mapping[str, Any]) -> Engine:
-    if name not in ENGINES:
-        raise SpecError(f"no engine {name!r} simulates a device: use one of {', '.join(sorted(ENGINES))}")
+    if not (isinstance(name, str) and name in ENGINES):
+        raise SpecError(
+            f"no engine {shown(name)} simulates a device: use one of {', '.join(sorted(ENGINES))}"
+        )
     run = ENGINES[name]
     parameters = inspect.signature(run).parameters.values()
     known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
@@ -177,9 +181,8 @@ def _simulate_torch(
     max_steps: int = 1_000_000,
     progress: bool | None = None,
 ) -> Trace:
-    for name, value in (("rtol", rtol), ("atol", atol), ("max_steps", max_steps)):
-        if not (math.isfinite(value) and value > 0):
-            raise SpecError(f"{name} is {value}: it must be a finite number greater than 0")
+    rtol, atol = as_number(rtol, "rtol", above=0), as_number(atol, "atol", above=0)
+    max_steps = as_integer(max_steps, "max_steps", at_least=1)
     problem = _problem(device, drive, state)
     inner = problem.model.internal
     node = tracked_node(device)

@@ -47,7 +47,7 @@ def compile_source(source: PreparedSource, *, module: str | None = None) -> Devi
     except ImportError as error:
         raise ToolNotFound(
             "openvaf-py is not installed, so a .va file cannot be compiled (bundled models work without "
-            "it): python -m pip install openvaf-py, on Python 3.11 or 3.12 under Linux or macOS"
+            "it): cosim doctor says how to get it"
         ) from error
     modules = compile_checked(source, openvaf_py.compile_va)
     names = [m.name for m in modules]

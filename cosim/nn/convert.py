@@ -80,6 +80,7 @@ def convert(
     >>> converted(torch.zeros(3, 8)).shape, converted.report.tiles
     (torch.Size([3, 2]), 2)
     """
+    as_instance(model, "model", nn.Module, "a torch.nn.Module")
     hardware = Hardware(
         device=device,
         tile_shape=tile_shape,

@@ -34,6 +34,8 @@ def matmul(
             "trainable=True: matmul keeps no weight that could be trained; keep a CrossbarMatmul, "
             "or use cosim.convert"
         )
+    if generator is not None:
+        as_instance(generator, "generator", torch.Generator, "a torch.Generator, or None")
     vectors = check_finite(as_tensor(inputs, "inputs"), "inputs")
     known = [field.name for field in fields(Hardware)]
     for name in hardware:

@@ -15,6 +15,7 @@ from typing import final
 import torch
 
 from cosim.arrays import Conductance, as_tensor, check_finite
+from cosim.checks import as_integer, as_number
 from cosim.errors import SpecError
 from cosim.nn.rounding import straight_through
 
@@ -46,8 +47,8 @@ class Scheme(abc.ABC):
     p_l: float | None = None
 
     def __post_init__(self) -> None:
-        if self.p_l is not None and not (isinstance(self.p_l, int | float) and 0 <= self.p_l <= 1):
-            raise SpecError(f"p_l is {self.p_l!r}: it must lie between 0 and 1, or be None")
+        if self.p_l is not None:
+            object.__setattr__(self, "p_l", as_number(self.p_l, "p_l", at_least=0, at_most=1))
 
     @property
     def significance(self) -> tuple[float, ...]:
@@ -165,10 +166,10 @@ class BitSlicing(Scheme):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (isinstance(self.bits, int) and 2 <= self.bits <= 24):
-            raise SpecError(f"bits is {self.bits!r}: bit slicing takes 2 to 24, one of them the sign")
-        if not (isinstance(self.slice_bits, int) and 1 <= self.slice_bits < self.bits):
-            raise SpecError(f"slice_bits is {self.slice_bits!r}: it must lie between 1 and bits - 1")
+        bits = as_integer(self.bits, "bits", at_least=2, at_most=24)  # one of them the sign
+        slice_bits = as_integer(self.slice_bits, "slice_bits", at_least=1, at_most=bits - 1)
+        object.__setattr__(self, "bits", bits)
+        object.__setattr__(self, "slice_bits", slice_bits)
 
     @property
     def significance(self) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from cosim.checks import as_items
+from cosim.checks import as_items, shown
 from cosim.errors import SpecError
 from cosim.nn.attention import MultiheadAttention
 from cosim.nn.layers import Conv, Linear
@@ -90,7 +90,7 @@ def converters(kinds: Iterable[Any]) -> dict[type[nn.Module], Converter]:
     for kind in (kinds,) if isinstance(kinds, type) else as_items(kinds, "layers", remedy):
         if not isinstance(kind, type) or kind not in _CONVERTERS:
             known = ", ".join(k.__name__ for k in _CONVERTERS)
-            name = getattr(kind, "__name__", repr(kind))
+            name = getattr(kind, "__name__", shown(kind))
             raise SpecError(f"no crossbar layer for {name}: choose from {known}, or register one")
         found[kind] = _CONVERTERS[kind]
     return found

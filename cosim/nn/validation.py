@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cosim.checks import as_choice, as_flag, as_integer, as_number, as_seed
+from cosim.devices.build import compiler
 from cosim.engines import find_engine
 from cosim.errors import SolveError, SpecError
 from cosim.jobs import as_timeout, as_workers, cores
@@ -122,6 +123,7 @@ def _check_options(reference: str, workers: int | None, options: Mapping[str, An
             raise SpecError(f"no option {name!r} with {reference!r}: choose from {', '.join(known)}")
     if reference == "ngspice":
         find_ngspice(options.get("program", "ngspice"))  # missing: say so before the long part
+        compiler()
 
 
 def _record(model: ConvertedModel, given: list[Batch], samples: int, seed: int) -> dict[str, Recorder]:

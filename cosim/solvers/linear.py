@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import pad
 
 from cosim.arrays import Array, Conductance, Currents, Voltages, as_tensor, check_positive
+from cosim.checks import as_flag, as_integer
 from cosim.crossbar import Solution, Status, Tile, Wires
 from cosim.errors import SpecError
 from cosim.nodes import Nodes
@@ -232,6 +233,8 @@ def solve_linear(
     1e-10 (float32: 3e-4) of the largest current is marked in ``status``. memory: bytes allowed while
     factoring.
     """
+    nodes, check = as_flag(nodes, "nodes"), as_flag(check, "check")
+    memory = as_integer(memory, "memory", at_least=1)
     tensor = tile.check_voltages(voltages)
     start = time.perf_counter()
     cells, tensor = _same_dtype(tile.conductance, tensor)

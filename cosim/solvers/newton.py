@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cosim.arrays import Array
+from cosim.checks import as_flag, as_integer, as_number
 from cosim.crossbar import Solution, Status, Tile
 from cosim.errors import SpecError
 from cosim.nodes import Nodes
@@ -106,10 +107,9 @@ def solve_newton(
     Raises SpecError for a tolerance outside (0, 1), and for a tile that needs factors (no compiled code
     takes it) beyond ``memory``.
     """
-    if not 0 < tolerance < 1:
-        raise SpecError(f"tolerance is {tolerance}: it must lie between 0 and 1")
-    if max_iterations < 1:
-        raise SpecError(f"max_iterations is {max_iterations}: it must be 1 or more")
+    nodes, tolerance = as_flag(nodes, "nodes"), as_number(tolerance, "tolerance", above=0, below=1)
+    max_iterations = as_integer(max_iterations, "max_iterations", at_least=1)
+    memory = as_integer(memory, "memory", at_least=1)
     tensor = tile.check_voltages(voltages)
     lead = torch.broadcast_shapes(tile.shape[:-2], tensor.shape[:-2]) + tensor.shape[-2:-1]
     network, chord = _network(tile, tensor, tolerance)

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
+from cosim.checks import as_integer, as_number
 from cosim.devices.simulator import TEMPERATURE, check_temperature
 from cosim.errors import SpecError
 from cosim.text import check_identifier
@@ -346,11 +347,8 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("reltol", "abstol", "vntol", "pivrel"):
             value = getattr(self, name)
-            _check_number(value, name)
-            if not 0 < value <= 1:
-                raise SpecError(f"{name} is {value}: it must be above 0 and at most 1")
-        if isinstance(self.iterations, bool) or not isinstance(self.iterations, int) or self.iterations < 1:
-            raise SpecError(f"iterations is {self.iterations!r}: it must be a whole number of 1 or more")
+            as_number(value, name, above=0, at_most=1)
+        as_integer(self.iterations, "iterations", at_least=1)
         check_temperature(self.temperature)
         if self.homotopy not in ("none", "gmin", "source"):
             raise SpecError(f"homotopy is {self.homotopy!r}: use none, gmin or source")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cosim.checks import as_path
 from cosim.errors import ParseError, ToolFailed, ToolNotFound
 from cosim.jobs import Job, JobResult, run_job
 from cosim.spice.deck import (
@@ -95,7 +96,7 @@ class Reading:
 
 def find_ngspice(program: str = "ngspice") -> Ngspice:
     """The ngspice on PATH (or at the path ``program``); ToolNotFound if missing or too old."""
-    path = shutil.which(program)
+    path = shutil.which(as_path(program, "program"))
     if path is None:
         raise ToolNotFound(f"{program} is not installed: {INSTALL}")
     path = str(Path(path).absolute())

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from cosim.arrays import Array
-from cosim.checks import as_integer
+from cosim.checks import as_flag, as_integer
 from cosim.crossbar import Solution, Tile, Wires
 from cosim.devices.osdi_names import osdi_parameters
 from cosim.errors import SpecError
@@ -330,7 +330,7 @@ def solve_tile(
     torch.Size([1, 2])
     """
     start = time.monotonic()
-    timeout = as_timeout(timeout)
+    timeout, progress = as_timeout(timeout), as_flag(progress, "progress")
     options = Options(reltol=reltol, abstol=abstol, vntol=vntol, iterations=max_iterations)
     chunk = None if chunk is None else as_integer(chunk, "chunk", at_least=1)
     volts = check_batch(tile, voltages)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from cosim.checks import as_number
 from cosim.devices.drive import Drive
 from cosim.devices.dynamics import Trace, register_engine
 from cosim.devices.held import Held
@@ -171,10 +172,7 @@ def simulate_staircase(device: Device, voltage: np.ndarray, dt: float, state: fl
 def _longest_step(seconds: np.ndarray, asked: float | None) -> float:
     between = np.diff(seconds)
     most = min(float(between.max()), _MERGED * float(between.min()))
-    step = most if asked is None else asked
-    if not 0 < step <= most:
-        raise SpecError(f"max_step is {step} s: it must be above 0 and at most {most} s with these samples")
-    return step
+    return most if asked is None else as_number(asked, "max_step", above=0, at_most=most)
 
 
 def _check_no_gradient(device: Device, drive: Drive, state: torch.Tensor | None) -> None:

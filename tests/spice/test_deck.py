@@ -70,7 +70,7 @@ def lines(text: str) -> list[str]:
         (lambda: ModelCard(name="m", module="mod`id`"), "module 'mod`id`' is not an identifier"),
         (lambda: Sweep(source="V1", start=1.0, stop=0.0, step=1.0), "from 1.0 to 0.0 by 1.0 has no points"),
         (lambda: Transient(stop=0.0, step=1.0, max_step=1.0), "transient stop is 0.0 s: it must be above 0"),
-        (lambda: Options(reltol=0.0), "reltol is 0.0: it must be above 0 and at most 1"),
+        (lambda: Options(reltol=0.0), "reltol is 0.0: it must be a finite number, above 0 and at most 1"),
         (lambda: Options(iterations=1.5), "iterations is 1.5: it must be a whole number"),
         (lambda: Options(homotopy="luck"), "homotopy is 'luck': use none, gmin or source"),
         (lambda: deck(libraries=("../x.osdi",)), "library '../x.osdi' is not a name such as model.osdi"),

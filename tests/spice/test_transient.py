@@ -67,7 +67,7 @@ def test_the_state_node_of_a_catalogue_model_is_known():
 def test_errors(tmp_path):
     device = cosim.Device("vteam")
     with pytest.raises(
-        SpecError, match=r"max_step is 2.0 s: it must be above 0 and at most 1.0 s with these samples"
+        SpecError, match="max_step is 2.0: it must be a finite number, above 0 and at most 1.0"
     ):
         device.simulate([0.0, 0.1], 1.0, state=0.5, engine="ngspice", max_step=2.0)
     with pytest.raises(SpecError, match="engine 'ngspice' has no option 'rtol'; it has: reltol, max_step"):
