@@ -6,6 +6,7 @@ import enum
 import inspect
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.table import Table
 
 import cosim
 from cosim.cache_command import cache
+from cosim.checks import as_seed, shown
 from cosim.errors import CosimError, SpecError
 from cosim.files import check_writable
 from cosim.text import plain
@@ -32,6 +34,9 @@ else:
     Tensor = Tile = Device = Any  # typer evaluates the annotations, and torch takes seconds to import
 
 __all__ = ["app", "main"]
+
+_SHAPE = re.compile(r"([1-9]\d{0,8})[xX]([1-9]\d{0,8})", re.ASCII)
+_MOST = 10_000_000  # lines that a command prints
 
 app = typer.Typer(
     name="cosim",
@@ -143,16 +148,20 @@ def _load(path: Path, option: str) -> Any:
 
 
 def _parse_shape(text: str) -> tuple[int, int]:
-    rows, _, columns = text.lower().partition("x")
-    if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
-        raise SpecError(f"--shape {text!r}: write ROWSxCOLUMNS, such as 16x16")
-    return int(rows), int(columns)
+    found = _SHAPE.fullmatch(text)
+    if found is None:
+        raise SpecError(f"--shape {shown(text)}: write ROWSxCOLUMNS, such as 16x16")
+    return int(found[1]), int(found[2])
 
 
 def _random(shape: tuple[int, int], seed: int) -> Tensor:
     import torch
 
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    from cosim.arrays import out_of_memory
+
+    seed = as_seed(seed, "--seed")
+    with out_of_memory(f"drawing {shape[0]} x {shape[1]} random numbers"):
+        return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def _tile_and_voltages(
@@ -173,7 +182,8 @@ def _tile_and_voltages(
         Path | None, typer.Option(help="Inputs (batch x rows), V: a .npy, or a .csv without header.")
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Random inputs instead: how many vectors; 4 unless given.")
+        int | None,
+        typer.Option(min=1, max=_MOST, help="Random inputs instead: how many vectors; 4 unless given."),
     ] = None,
     v_max: Annotated[
         float | None, typer.Option(help="Random inputs are uniform from 0 to this, V; 0.2 unless given.")
@@ -296,7 +306,7 @@ def iv(
     v_max: Annotated[
         float, typer.Option(help="Sweep from minus this to this, V; amplitude of --period.")
     ] = 1.0,
-    points: Annotated[int, typer.Option(min=2, help="Points of the curve.")] = 101,
+    points: Annotated[int, typer.Option(min=2, max=_MOST, help="Points of the curve.")] = 101,
     state: Annotated[
         float | None, typer.Option(help="State, initial state of a loop; middle of its range unless given.")
     ] = None,
