@@ -95,6 +95,9 @@ CASES: dict[str, Callable[[Path], tuple[Callable[..., Any], dict[str, Any]]]] = 
         atol=1e-6,
         max_steps=1000,
     ),
+    "Device.simulate of a drive": lambda out: case(
+        DEVICE.simulate, voltage=WAVE, time=[0.0, 1e-9, 2e-9], state=0.5, series=1e3, compliance=1e-3
+    ),
     "Device.simulate with ngspice": lambda out: case(
         DEVICE.simulate,
         voltage=WAVE,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from cosim.arrays import Array, as_tensor, check_finite
+from cosim.checks import as_number, shown
 from cosim.devices.print_torch import Terms, TorchModel, Value
 from cosim.errors import SpecError
 
@@ -70,24 +72,21 @@ def make_drive(
             "with two samples or more"
         )
     seconds = _seconds(dt, time, volts.shape[0]).to(volts.device)
-    known = isinstance(series, int | float) and not isinstance(series, bool)
-    if not (known and math.isfinite(series) and series >= 0):
-        raise SpecError(f"series is {series!r} ohm: it must be a finite number, 0 or more")
+    series = as_number(series, "series", at_least=0)
     low, high = _limits(compliance)
     if series == 0.0 and compliance is not None:
         raise SpecError(
             f"compliance is {compliance!r} A without a resistance: give series= too, the ohm between source "
             "and device (of the source's output, the probes or a selector)"
         )
-    return Drive(time=seconds, voltage=volts, ohm=float(series), low=low, high=high)
+    return Drive(time=seconds, voltage=volts, ohm=series, low=low, high=high)
 
 
 def _seconds(dt: float | None, time: Array | None, samples: int) -> torch.Tensor:
     if (dt is None) == (time is None):
         raise SpecError("give exactly one of dt= (s between samples) and time= (s of each sample)")
     if time is None:
-        if not (isinstance(dt, int | float) and math.isfinite(dt) and dt > 0):
-            raise SpecError(f"dt is {dt!r} s: it must be a finite number greater than 0")
+        dt = as_number(dt, "dt", above=0)
         return dt * torch.arange(samples, dtype=torch.float64)
     seconds = check_finite(as_tensor(time, "time"), "time").detach().to("cpu", torch.float64)
     if seconds.shape != (samples,):
@@ -108,15 +107,16 @@ def _limits(compliance: float | Sequence[float] | None) -> tuple[float, float]:
     if compliance is None:
         return -math.inf, math.inf
     try:
-        pair = tuple(float(limit) for limit in compliance)  # type: ignore[union-attr]  # or a number
-    except TypeError:
-        pair = (-float(compliance), float(compliance))  # type: ignore[arg-type]  # no sequence
-    if len(pair) != 2 or not pair[0] < 0 < pair[1] or all(map(math.isinf, pair)):
-        raise SpecError(
-            f"compliance is {compliance!r} A: give a number above 0 for both signs, or (low, high) with "
-            "low below 0 and high above it, one of them finite"
-        )
-    return pair
+        ends: Any = compliance if isinstance(compliance, Sequence) else (-compliance, compliance)
+        low, high = (as_number(end, "compliance", infinite=True) for end in ends)
+        if low < 0 < high and not (math.isinf(low) and math.isinf(high)):
+            return low, high
+    except (TypeError, ValueError, RuntimeError):  # no pair, no number, or SpecError
+        pass
+    raise SpecError(
+        f"compliance is {shown(compliance)} A: give a number above 0 for both signs, or (low, high) with "
+        "low below 0 and high above it, one of them finite"
+    )
 
 
 class Limited:

@@ -18,6 +18,7 @@ import torch
 from scipy.linalg import get_lapack_funcs
 
 from cosim.arrays import Array, as_tensor, check_finite
+from cosim.checks import as_number
 from cosim.devices.device import Device
 from cosim.devices.print_torch import TorchModel
 from cosim.errors import SpecError
@@ -73,8 +74,7 @@ def simulate_held(device: Device, voltage: Array, dt: float, state: float, *, rt
     volts = check_finite(as_tensor(voltage, "voltage"), "voltage").detach().to(torch.float64).cpu()
     if volts.ndim != 1:
         raise SpecError(f"voltage has shape {tuple(volts.shape)}: a held waveform is (time,)")
-    if not (math.isfinite(dt) and dt > 0):
-        raise SpecError(f"dt is {dt!r} s: it must be a finite number greater than 0")
+    dt = as_number(dt, "dt", above=0)
     rate = _Rate(device, float(device.check_state(state)))
     runner = _Runner(rate, dt, rtol)
     with torch.no_grad():

@@ -99,8 +99,9 @@ def _part(part: Any, like: torch.Tensor) -> Any:
         return tensor.to(like) if tensor.is_floating_point() else tensor.to(like.device)
     if not isinstance(part, torch.Tensor):
         return part
-    if part.is_nested or part.is_meta or part.is_complex() or part.layout is not torch.strided:
-        raise SpecError("inputs are nested, sparse, complex or without data: give tensors of real numbers")
+    odd = part.is_nested or part.is_meta or part.is_complex() or part.is_quantized
+    if odd or part.layout is not torch.strided:
+        raise SpecError("inputs are nested, sparse, quantised, complex or without data: give real ones")
     return part.to(like.device)
 
 

@@ -48,9 +48,9 @@ def register(kind: type[nn.Module], converter: Converter) -> None:
     >>> register(Scaled, convert_scaled)
     """
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise SpecError(f"{kind!r} is not a subclass of torch.nn.Module")
+        raise SpecError(f"{shown(kind)} is not a subclass of torch.nn.Module")
     if not callable(converter):
-        raise SpecError(f"{converter!r} cannot be called: give a class or a function")
+        raise SpecError(f"{shown(converter)} cannot be called: give a class or a function")
     _CONVERTERS[kind] = converter
 
 

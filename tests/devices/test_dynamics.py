@@ -369,9 +369,9 @@ def test_plot_and_progress(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ({"engine": "spectre"}, r"no engine 'spectre' simulates a device: use one of .*torch"),
         ({"steps": 3}, r"engine 'torch' has no option 'steps'; it has: rtol, atol, max_steps, progress"),
-        ({"dt": 0.0}, r"dt is 0.0 s: it must be a finite number greater than 0"),
-        ({"dt": float("nan")}, r"dt is nan s"),
-        ({"dt": "1n"}, r"dt is '1n' s"),
+        ({"dt": 0.0}, "dt is 0.0: it must be a finite number, above 0"),
+        ({"dt": float("nan")}, "dt is nan: "),
+        ({"dt": "1n"}, "dt is '1n': "),
         ({"voltage": [1.0]}, r"voltage has shape \(1,\): a waveform is \(time,\)"),
         ({"voltage": 1.0}, r"voltage has shape \(\)"),
         ({"voltage": [0.0, float("inf")]}, r"voltage\[1\] is inf: every entry must be finite"),

@@ -85,7 +85,7 @@ def test_a_tuple_is_all_arguments_and_a_list_those_that_are_required():
         (IMAGES[:0], r"inputs of shape \(0, 2, 6, 6\) are empty: give at least one"),
         (torch.tensor(1.0), r"inputs of shape \(\): give a tensor whose axis 0 counts the inputs"),
         (IMAGES[:, :1], r"the model does not take inputs of shape \(24, 1, 6, 6\)|do not fit a convolution"),
-        (IMAGES.to_sparse(), "inputs are nested, sparse, complex or without data"),
+        (IMAGES.to_sparse(), "inputs are nested, sparse, quantised, complex or without data"),
         (np.array(["a"]), "give an array of real numbers"),
         (IMAGES * torch.nan, r"inputs\[0, 0, 0, 0\] is nan: every entry must be finite"),
     ],
