@@ -399,9 +399,9 @@ def test_a_state_for_a_device_without_one() -> None:
 
 
 def test_an_unknown_state_node() -> None:
-    device = Device(VA / "threshold_exp.va", state="x0", state_range=(0, 1), state_node="w", write="write")
+    path, how = VA / "threshold_exp.va", {"state": "x0", "state_range": (0, 1), "write": "write"}
     with pytest.raises(SpecError, match="threshold_exp has no internal node 'w'; it has: a, y"):
-        device.simulate([0.0, 1.0], 1e-9, state=0.5)
+        Device(path, **how, state_node="w")
 
 
 STOPS = (
