@@ -129,7 +129,7 @@ def simulate(
     small enough, with the devices that finished on ``.solution`` (the others are NaN from there on).
 
     >>> from cosim.devices.device import Device
-    >>> wave = torch.sin(torch.linspace(0.0, 2 * math.pi, 101, dtype=torch.float64))
+    >>> wave = torch.sin(torch.linspace(0.0, 2 * torch.pi, 101, dtype=torch.float64))
     >>> trace = simulate(Device("vteam"), wave, 2e-10, state=0.3)
     >>> trace.current.shape, float(trace.state[0])
     (torch.Size([101]), 0.3)

@@ -165,9 +165,9 @@ def test_float32():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tolerance": 0.0}, "tolerance is 0.0: it must lie between 0 and 1"),
+        ({"tolerance": 0.0}, "tolerance is 0.0: it must be a finite number, above 0 and below 1"),
         ({"tolerance": math.nan}, "tolerance is nan"),
-        ({"max_iterations": 0}, "max_iterations is 0: it must be 1 or more"),
+        ({"max_iterations": 0}, "max_iterations is 0: it must be a whole number, at least 1"),
         ({"memory": 1000}, r"a 16x16 tile needs \d+ bytes of factors, memory=1000: raise memory="),
     ],
 )

@@ -292,7 +292,7 @@ def test_errors_that_stop_everything(linear, tmp_path):
     ("options", "message"),
     [
         ({"chunk": 0}, "chunk is 0: it must be a whole number, at least 1"),
-        ({"reltol": 0.0}, "reltol is 0.0: it must be above 0"),
+        ({"reltol": 0.0}, "reltol is 0.0: it must be a finite number, above 0 and at most 1"),
         ({"max_iterations": 10}, "the limit is 10 iterations: ngspice never does fewer than 100"),
         ({"timeout": -1.0}, "timeout is -1.0: it must be"),
         ({"timeout": None}, "timeout is None: it must be a finite number, above 0"),
