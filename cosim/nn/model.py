@@ -313,9 +313,8 @@ class ConvertedModel(nn.Module):
         fails for any.
 
         >>> import cosim
-        >>> wires = cosim.Wires(row=20.0, column=20.0)
+        >>> wires, vteam = cosim.Wires(row=20.0, column=20.0), cosim.Device("vteam")
         >>> layer = nn.Linear(4, 3)
-        >>> vteam = cosim.Device("vteam")
         >>> network = cosim.convert(layer, device=vteam, wires=wires, engine="ideal", tile_shape=(8, 8))
         >>> report = network.tune(torch.rand(64, 4), per="column", reference="newton")
         >>> report.layers[0].rmse_after < 0.5 * report.layers[0].rmse_before, report.reference

@@ -92,7 +92,7 @@ def test_gradients_pass_the_mapping(scheme: Scheme):
     [
         (lambda: DoubleColumn(p_l=1.5), "p_l is 1.5: it must be a finite number, at least 0 and at most 1"),
         (lambda: BitSlicing(bits=1), "bits is 1: it must be a whole number, at least 2 and at most 24"),
-        (lambda: BitSlicing(bits=4, slice_bits=4), "slice_bits is 4: it must be a whole number, at least 1 and at most 3"),
+        (lambda: BitSlicing(bits=4, slice_bits=4), "slice_bits is 4: it must be a whole number"),
         (lambda: DoubleColumn().map(torch.ones(3), G_MIN, G_MAX), r"weight of shape \(3,\) is not"),
         (lambda: DoubleColumn().map(torch.ones(3, 1), 1.0, 1.0), "g_min below g_max"),
         (lambda: SingleColumn().map(torch.full((1, 1), torch.nan), 0.0, 1.0), r"weight\[0, 0\] is nan"),
