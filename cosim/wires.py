@@ -308,7 +308,8 @@ def _flow(
     near = current * torch.where(total > 0, rest / whole, 1.0)
     # what cells beyond take from the near end, less what those before take from the far end: each
     # exact, where the sum of all currents beyond less all that is fed would cancel
-    return _beyond(near) - (fed.cumsum(-1) - fed), fed.sum(-1)
+    before = pad(fed.cumsum(-1)[..., :-1], (1, 0))
+    return _beyond(near) - before, fed.sum(-1)
 
 
 def _by_ohm(

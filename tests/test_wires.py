@@ -13,6 +13,7 @@ from cosim.errors import SpecError
 from cosim.wires import Segments
 from solvers.cases import cells
 from solvers.stand_in import Resistor, stand_in_tile
+from tolerances import ROUNDING
 
 
 def test_numbers_stay_numbers():
@@ -160,3 +161,12 @@ def test_tiles_are_picked_with_their_wires():
     assert picked.word[:, 0, 1].tolist() == [1.0, 2.0]
     assert isinstance(picked, Segments)
     assert len(picked.bit) == 1
+
+
+def test_a_line_that_is_nearly_broken_leaves_each_side_to_its_own_end():
+    """What the cells before the break draw through the far end is 1e-25 of it, and counts times 1e25 ohm."""
+    segments = Wires(column=torch.tensor([[4e25], [0.0]]).double(), sense=8.0, sense_far=2.0).spread(3, 1)
+    current = torch.tensor([[1e-13], [3e-12], [5e-12]], dtype=torch.float64)
+    drop = segments.drop(current[None])[0]
+    expected = torch.tensor([[2e-13], [6.4e-11], [6.4e-11]], dtype=torch.float64)
+    torch.testing.assert_close(drop, expected, atol=0, rtol=ROUNDING)
