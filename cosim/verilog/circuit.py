@@ -10,7 +10,7 @@ from cosim.verilog.ssa import Builder, Conditional, Region, Value
 
 __all__ = ["Circuit", "Probe", "Row"]
 
-_VARYING_INPUTS = frozenset({"voltage", "unknown", "abstime", "integrating", "kept", "initial"})
+_VARYING_INPUTS = frozenset({"voltage", "unknown", "abstime", "integrating", "kept"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +88,16 @@ class Circuit:
         self._implicit += 1
         return self.unknown(f"implicit_equation_{self._implicit - 1}", "implicit")
 
-    def equate(self, index: int, value: Value, term: Term) -> None:
-        """The row ``index``: value - term = 0."""
-        emit = self.builder.emit
-        self.rows[index].resist.append(emit("fsub", value, term.value))
+    def difference(self, unknown: Value, term: Term) -> Term:
+        """unknown - term: the residual of an unknown that is equal to ``term``."""
+        charge = None if term.charge is None else self.builder.emit("fneg", term.charge)
+        return Term(self.builder.emit("fsub", unknown, term.value), charge)
+
+    def add_to_row(self, index: int, term: Term) -> None:
+        row = self.rows[index]
+        row.resist.append(term.value)
         if term.charge is not None:
-            self.rows[index].react.append(emit("fneg", term.charge))
+            row.react.append(term.charge)
 
     # --- branches -----------------------------------------------------------------------------
 
@@ -151,7 +155,8 @@ class Circuit:
         if rules.literal is False:
             self._current(branch, flow)
             if probed:
-                self.equate(self._index(self._flows[branch.name]), self._flows[branch.name], flow)
+                current = self._flows[branch.name]
+                self.add_to_row(self._index(current), self.difference(current, flow))
             return
         if not probed and self._can_collapse(branch, potential, rules):
             self._collapse(branch, rules)

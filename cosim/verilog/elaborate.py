@@ -377,10 +377,7 @@ def _close(lowering: ModuleLowering, circuit: Circuit) -> Elaborated:
             continue
         kind, name = key
         if kind == "equation":
-            row = circuit.rows[int(name)]
-            row.resist.append(term.value)
-            if term.charge is not None:
-                row.react.append(term.charge)
+            circuit.add_to_row(int(name), term)
         elif str(name) not in contributions:
             parts = [lowering.entry((part, str(name))) for part in ("flow", "potential", "rules")]
             contributions[str(name)] = (parts[0], parts[1], parts[2].value)

@@ -69,13 +69,9 @@ class ExpressionLowering:
             return term.value
         assert self.circuit is not None
         index, value = self.circuit.new_implicit()
-        self.equate(index, value, term)
+        # where control does not come here, the unknown is 0: see ``default``
+        self.environment["equation", index] = self.circuit.difference(value, term)
         return value
-
-    def equate(self, index: int, unknown: Value, term: Term) -> None:
-        """The equation unknown - term = 0, where control comes here; elsewhere the unknown is 0."""
-        charge = None if term.charge is None else self.builder.emit("fneg", term.charge)
-        self.environment["equation", index] = Term(self.builder.emit("fsub", unknown, term.value), charge)
 
     def term(self, expression: Expression) -> Term:
         """The term of ``expression``; operators are taken from a stack, so depth costs nothing."""
@@ -319,9 +315,6 @@ class ExpressionLowering:
         self.environment[key] = term
 
     def unset(self, slot: Slot, key: str) -> Term:
-        if slot.initial is not None:
-            position = int(key[key.rindex("[") + 1 : -1]) if slot.bounds else 0
-            return Term(self.builder.literal(slot.initial[position]))
         if slot.local:
             return Term(
                 self.builder.literal("" if slot.type == "string" else 0.0 if slot.type == "real" else 0)
@@ -348,7 +341,7 @@ class ExpressionLowering:
     def _element_at(self, symbol: Slot | Constant, position: int) -> Term:
         if isinstance(symbol, Constant):
             return Term(symbol.elements[position])
-        return self.read(symbol, f"{symbol.name}[{position}]")
+        return self.read(symbol, symbol.key(position))
 
     def position(self, node: Indexed, bounds: Sequence[tuple[int, int]]) -> Value:
         """Where an element lies, counted from 0, rows first."""

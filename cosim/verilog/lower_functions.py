@@ -80,7 +80,7 @@ class ModuleLowering(StatementLowering):
         assert isinstance(slot, Slot)
         if values is None:
             return
-        keys = [f"{slot.name}[{k}]" for k in range(size(slot.bounds))] if slot.bounds else [slot.name]
+        keys = slot.keys
         if len(keys) != len(values):
             raise parse_error(
                 token, f"argument {token.text} has {len(keys)} elements, {len(values)} were given"
@@ -91,11 +91,7 @@ class ModuleLowering(StatementLowering):
     def _values(self, token: Token) -> list[Value]:
         slot = self.scope.symbols[token.text]
         assert isinstance(slot, Slot)
-        return (
-            [self.plain(self._element_at(slot, k)) for k in range(size(slot.bounds))]
-            if slot.bounds
-            else [self.plain(self.read(slot, slot.name))]
-        )
+        return [self.plain(self.read(slot, key)) for key in slot.keys]
 
     def _write_back(self, actual: Expression, values: list[Value], place: Token) -> None:
         slot = self.scope.find(actual.token.text) if isinstance(actual, Name | Indexed) else None
@@ -107,8 +103,8 @@ class ModuleLowering(StatementLowering):
                 raise refusal(
                     place, "an output argument with an index that changes: use a variable in between"
                 )
-            keys = [f"{slot.name}[{int(position.literal)}]"]
+            keys = [slot.key(int(position.literal))]
         else:
-            keys = [f"{slot.name}[{k}]" for k in range(size(slot.bounds))] if slot.bounds else [slot.name]
+            keys = slot.keys
         for key, value in zip(keys, values, strict=True):
             self.write(slot, key, Term(self.arithmetic.to_type(value, slot.type, place)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cosim.devices.ir import Type
 from cosim.devices.tokens import Token, parse_error, refusal, words
 from cosim.verilog.lower_calls import CallLowering
@@ -11,7 +13,6 @@ from cosim.verilog.ssa import Loop, Merge, Region, Value
 from cosim.verilog.tree import (
     AnalogFunction,
     Assign,
-    Binary,
     Block,
     Call,
     CallStatement,
@@ -55,7 +56,7 @@ class StatementLowering(CallLowering):
         """``kept``: something else sets it as well, so that its initial value holds at the start only."""
         bounds = self.bounds(variable.dimensions, variable.token)
         kind = _TYPES[variable.type]
-        slot = Slot(prefix + variable.token.text, kind, bounds, None, local)
+        slot = Slot(prefix + variable.token.text, kind, bounds, local)
         self.scope.declare(variable.token, slot)
         if variable.initial is not None and not kept:
             self._assign_all(slot, variable.initial, variable.token)
@@ -128,11 +129,10 @@ class StatementLowering(CallLowering):
         term = self.typed(self.term(node.value), slot.type, token)
         position = self.position(node.target, slot.bounds)
         if position.literal is not None:
-            self.write(slot, f"{slot.name}[{int(position.literal)}]", term)
+            self.write(slot, slot.key(int(position.literal)), term)
             return
         value = self.plain(term)
-        for k in range(size(slot.bounds)):
-            key = f"{slot.name}[{k}]"
+        for k, key in enumerate(slot.keys):
             here = self.builder.emit("ieq", position, self.builder.literal(k))
             old = self.plain(self.read(slot, key))
             self.write(slot, key, Term(self.builder.choose(here, value, old)))
@@ -145,8 +145,8 @@ class StatementLowering(CallLowering):
         items = flat(value)
         if items is None or len(items) != size(slot.bounds):
             raise parse_error(place, f"array {place.text} needs '{{...}} with {size(slot.bounds)} values")
-        for k, item in enumerate(items):
-            self.write(slot, f"{slot.name}[{k}]", self.typed(self.term(item), slot.type, place))
+        for key, item in zip(slot.keys, items, strict=True):
+            self.write(slot, key, self.typed(self.term(item), slot.type, place))
 
     def _contribute(self, node: Contribute) -> None:
         token = node.access.token
@@ -184,7 +184,7 @@ class StatementLowering(CallLowering):
         left, right = (
             self.typed(self.term(side), "real", node.access.token) for side in (node.left, node.right)
         )
-        minus = Token("operator", "-", node.access.token.file, node.access.token.line, 1)
+        minus = _operator(node.token, "-")
         self.environment["equation", index] = self._binary(minus, left, right)
         self._add(node.access, Term(value))
 
@@ -213,7 +213,7 @@ class StatementLowering(CallLowering):
     def nested(self, node: Statement) -> None:
         self._depth += 1
         if self._depth > 200:
-            raise refusal(_place(node), "conditions are nested more than 200 deep: use case, or an array")
+            raise refusal(node.token, "conditions are nested more than 200 deep: use case, or an array")
         self.statement(node)
         self._depth -= 1
 
@@ -238,8 +238,7 @@ class StatementLowering(CallLowering):
         labels, arm = arms[0]
         equal = self.builder.literal(False)
         for label in labels:
-            place = Binary(_as(token, "=="), label, label).token
-            same = self.arithmetic.binary(place, selector, self.value(label))
+            same = self.arithmetic.binary(_operator(token, "=="), selector, self.value(label))
             equal = self.builder.choose(equal, self.builder.literal(True), same)
         if equal.literal is not None:
             if equal.literal:
@@ -328,10 +327,7 @@ class StatementLowering(CallLowering):
         for assign in assignments(node):
             slot = self.scope.find(assign.target.token.text)
             if isinstance(slot, Slot):
-                names = (
-                    [f"{slot.name}[{k}]" for k in range(size(slot.bounds))] if slot.bounds else [slot.name]
-                )
-                for key in names:
+                for key in slot.keys:
                     self.read(slot, key)
                     keys[key] = None
         return list(keys)
@@ -368,22 +364,9 @@ class StatementLowering(CallLowering):
             raise self.unknown_call(call)
 
 
-def _place(node: Statement) -> Token:
-    return (
-        node.access.token
-        if isinstance(node, Contribute | Indirect)
-        else (
-            node.target.token
-            if isinstance(node, Assign)
-            else node.call.token
-            if isinstance(node, CallStatement)
-            else node.token
-        )
-    )
-
-
-def _as(token: Token, text: str) -> Token:
-    return Token("operator", text, token.file, token.line, token.column, token.macro)
+def _operator(place: Token, text: str) -> Token:
+    """An operator that the language implies, with the place of what implies it."""
+    return replace(place, kind="operator", text=text)
 
 
 def flat(value: Expression) -> list[Expression] | None:

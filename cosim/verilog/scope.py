@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from cosim.devices.ir import Scalar, Type
+from cosim.devices.ir import Type
 from cosim.devices.tokens import Token, parse_error
 from cosim.verilog.ssa import Value
 from cosim.verilog.tree import AnalogFunction, Parameter
@@ -61,8 +61,16 @@ class Slot:
     name: str
     type: Type
     bounds: tuple[tuple[int, int], ...] = ()
-    initial: tuple[Scalar, ...] | None = None  # of each element, where nothing else sets it
     local: bool = False  # of an analog function: 0 at each call
+
+    def key(self, position: int) -> str:
+        """Of one element, counted from 0, rows first."""
+        return f"{self.name}[{position}]"
+
+    @property
+    def keys(self) -> list[str]:
+        """Of all elements; of a scalar its name."""
+        return [self.key(k) for k in range(size(self.bounds))] if self.bounds else [self.name]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

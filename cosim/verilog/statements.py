@@ -39,6 +39,10 @@ _DEEPEST = 150  # statements within one another; else if counts once
 class StatementParser(ExpressionParser):
     """Reads declarations that modules, blocks and functions share, and statements."""
 
+    def __init__(self, tokens: list[Token]) -> None:
+        super().__init__(tokens)
+        self._nesting = 0
+
     # --- declarations -----------------------------------------------------------------------
 
     def _ranges(self) -> tuple[Range, ...]:
@@ -75,9 +79,7 @@ class StatementParser(ExpressionParser):
             token = self._name("the name of the parameter")
             dimensions = self._ranges() or shared
             self._expect("=")
-            start = self._at
             default = self._expression()
-            text = self._text(start)
             own = attributes | self._attributes()
             intervals = []
             while (clause := self._accept("from", "exclude")) is not None:
@@ -92,7 +94,6 @@ class StatementParser(ExpressionParser):
                     intervals=tuple(intervals),
                     attributes=own,
                     local=word.text == "localparam",
-                    default_text=text,
                 )
             )
             if not self._accept(","):
@@ -162,7 +163,7 @@ class StatementParser(ExpressionParser):
         return statement
 
     def _deeper_statement(self, token: Token, step: int) -> None:
-        self._nesting = getattr(self, "_nesting", 0) + step
+        self._nesting += step
         if self._nesting > _DEEPEST:
             raise parse_error(token, f"statements are nested more than {_DEEPEST} deep")
 

@@ -163,7 +163,6 @@ class Parameter:
     attributes: dict[str, str] = field(default_factory=dict)
     local: bool = False
     alias_of: str = ""
-    default_text: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -240,11 +239,19 @@ class Assign:
     target: Name | Indexed
     value: Expression
 
+    @property
+    def token(self) -> Token:
+        return self.target.token
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contribute:
     access: Call
     value: Expression
+
+    @property
+    def token(self) -> Token:
+        return self.access.token
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -255,10 +262,18 @@ class Indirect:
     left: Expression
     right: Expression
 
+    @property
+    def token(self) -> Token:
+        return self.access.token
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CallStatement:
     call: Call
+
+    @property
+    def token(self) -> Token:
+        return self.call.token
 
 
 @dataclass(frozen=True, slots=True, eq=False)
