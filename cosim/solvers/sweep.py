@@ -68,10 +68,10 @@ class _Sweep:
                 end = self._word_far[:, row, None]
                 ground, source, ahead = ground + end, source + end * volt, torch.zeros_like(end)
             total = star.sum(-1, keepdim=True) + ahead + ground
-            share = _quotient(star, total)
-            self.mesh[..., :columns] += star.unsqueeze(-1) * share.unsqueeze(-2)
-            self.ground += share * ground
-            self.source += share * source
+            weight = _quotient(star, total)
+            self.mesh[..., :columns] += star.unsqueeze(-1) * weight.unsqueeze(-2)
+            self.ground += weight * ground
+            self.source += weight * source
             onward = _quotient(ahead, total)
             star, ground, source = star * onward, ground * onward, source * onward
 
@@ -88,15 +88,15 @@ class _Sweep:
                 below = torch.zeros_like(below)
             ground, source = self.ground[:, j, None], self.source[:, j, None]
             total = star.sum(-1, keepdim=True) + below + ground
-            share = _quotient(star, total)
+            weight = _quotient(star, total)
             onward = _quotient(below, total)
             ground, source = ground.clone(), source.clone()
-            self.mesh += star[:, :columns, None] * share.unsqueeze(-2)
+            self.mesh += star[:, :columns, None] * weight.unsqueeze(-2)
             self.mesh[:, j] = star * onward
             self.mesh[:, :, j] = star[:, :columns] * onward
-            self.ground += share[:, :columns] * ground
-            self.source += share[:, :columns] * source
-            self.sensed += share[:, columns:] * source
+            self.ground += weight[:, :columns] * ground
+            self.source += weight[:, :columns] * source
+            self.sensed += weight[:, columns:] * source
             self.ground[:, j], self.source[:, j] = (ground * onward)[:, 0], (source * onward)[:, 0]
 
 
