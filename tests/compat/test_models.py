@@ -430,6 +430,15 @@ def test_half_selected_neighbours_move_as_their_model_says():
     assert float(alone.conductance_matrix[0, 1]) == pytest.approx(1 / 50)
 
 
+def test_programming_takes_the_one_tolerance_of_all_bounds(monkeypatch):
+    crossbar = memtorch.bh.crossbar.Crossbar(memtorch.bh.memristor.VTEAM, {}, (1, 1))
+    beyond = 0.0201
+    with pytest.raises(SpecError, match="conductance is 0.0201 S: the device reaches 0.001 to 0.02 S"):
+        memtorch.bh.crossbar.naive_program(crossbar, (0, 0), beyond)
+    monkeypatch.setattr("cosim.arrays.rounding", lambda value: 0.01)
+    assert memtorch.bh.crossbar.naive_program(crossbar, (0, 0), beyond).g == pytest.approx(0.02)
+
+
 def test_what_cannot_be_programmed_is_said():
     crossbar = memtorch.bh.crossbar.Crossbar(memtorch.bh.memristor.Stanford_PKU, {}, (1, 1))
     with pytest.raises(SpecError, match="conductance is 1.0 S: the device reaches 4.57"):

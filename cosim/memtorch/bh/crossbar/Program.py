@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cosim.arrays import into_bounds
 from cosim.checks import as_flag, as_integer, as_number
 from cosim.devices.device import Device
 from cosim.devices.held import simulate_held, state_rate, time_to_reach
@@ -25,7 +26,7 @@ __all__ = ["gen_programming_signal", "naive_program"]
 _FEW = 16  # states that are asked one by one
 _STILL = 1e-6  # of a conductance: less is no movement
 _MOST_PULSES = 1 << 24
-_ROUNDING = 1e-6  # of a bound: float32 targets may lie so far outside
+_OF_A_NETWORK = torch.zeros((), dtype=torch.float32)  # targets come as floats, out of weights like this
 
 
 def gen_programming_signal(
@@ -123,10 +124,12 @@ def _wanted(crossbar: Any, point: Any, conductance: Any) -> tuple[CellView, floa
     if not isinstance(crossbar, Crossbar):
         raise SpecError(f"crossbar is {crossbar!r}: give a memtorch.bh.crossbar.Crossbar")
     cell, target = crossbar.device(point), as_number(conductance, "conductance")
-    low, high = 1 / cell.r_off, 1 / cell.r_on
-    if not low * (1 - _ROUNDING) <= target <= high * (1 + _ROUNDING):
+    ends = torch.tensor([1 / cell.r_off, 1 / cell.r_on], dtype=torch.float64)
+    reached, bad = into_bounds(torch.as_tensor(target, dtype=torch.float64), *ends, like=_OF_A_NETWORK)
+    if bool(bad):
+        low, high = ends.tolist()
         raise SpecError(f"conductance is {target} S: the device reaches {low:.6g} to {high:.6g} S")
-    return cell, min(max(target, low), high)
+    return cell, float(reached)
 
 
 def _check_positive(**values: Any) -> None:
