@@ -64,16 +64,16 @@ def _judge(network: Network, current: torch.Tensor) -> Verdict:
     amperes, drive = network.upright(current), network.upright(network.drive)
     segments = network.segments.closed(OPEN)
     volts = drive - segments.drop(amperes)
-    drawn, slope = network.cells.law(network.sideways(volts), ALL, ALL)
-    wrong = (network.upright(drawn) - amperes).abs_()
-    size, steep = amperes.abs(), network.upright(slope).abs()
+    device_current, slope = network.cells.law(network.sideways(volts), ALL, ALL)
+    residual = (network.upright(device_current) - amperes).abs_()
+    magnitude, steepness = amperes.abs(), network.upright(slope).abs()
     word, bit = own_resistance(segments)
     # no current moves a node more than the node that it is drawn from
-    reach = drive.abs() + (size * word).sum(-1, keepdim=True) + (size * bit).sum(-2, keepdim=True)
-    rounding = rounding_unit(volts) * ((steep * reach).sum((-2, -1)) + size.sum((-2, -1)))
+    reach = drive.abs() + (magnitude * word).sum(-1, keepdim=True) + (magnitude * bit).sum(-2, keepdim=True)
+    rounding = rounding_unit(volts) * ((steepness * reach).sum((-2, -1)) + magnitude.sum((-2, -1)))
     return Verdict(
-        residual=wrong.amax((-2, -1)),
-        error=wrong.sum((-2, -1)) + rounding,
+        residual=residual.amax((-2, -1)),
+        error=residual.sum((-2, -1)) + rounding,
         rounding=rounding,
         largest=amperes.sum(-2).abs().amax(-1),
     )

@@ -41,13 +41,13 @@ class _Guess:
 
     volts: torch.Tensor
     sensed: torch.Tensor
-    drawn: torch.Tensor
+    cell_current: torch.Tensor
     slope: torch.Tensor
-    wrong: torch.Tensor  # what the chords draw too little, A
+    residual: torch.Tensor  # device current less chord current, A
 
     @property
     def merit(self) -> torch.Tensor:
-        return self.wrong.abs().sum((-2, -1))
+        return self.residual.abs().sum((-2, -1))
 
     def replaced(self, other: _Guess, where: torch.Tensor) -> _Guess:
         parts = {
@@ -72,11 +72,11 @@ def solve_exact(network: Network, guess: torch.Tensor, current: torch.Tensor, ma
     iterations = torch.ones(len(drive), dtype=torch.long, device=drive.device)
     moving = torch.ones_like(iterations, dtype=torch.bool)
     for _ in range(max_steps):
-        scale = now.drawn.abs().sum((-2, -1))
+        scale = now.cell_current.abs().sum((-2, -1))
         moving &= torch.isfinite(now.merit) & (now.merit > _CONVERGED * scale)
         if not bool(moving.any()):
             break
-        step, _ = solve_mesh(now.slope.clamp(min=0), network.segments, 0 * drive, -now.wrong, leak=_LEAK)
+        step, _ = solve_mesh(now.slope.clamp(min=0), network.segments, 0 * drive, -now.residual, leak=_LEAK)
         length, waiting, old = 1.0, moving.clone(), now
         while bool(waiting.any()) and length >= _SHORTEST:
             new = _from_volts(network, old.volts + length * step, drive)
@@ -86,7 +86,7 @@ def solve_exact(network: Network, guess: torch.Tensor, current: torch.Tensor, ma
             length /= 4
         iterations += moving
         moving &= ~waiting
-    converged = now.merit <= 1e3 * _CONVERGED * now.drawn.abs().sum((-2, -1))
+    converged = now.merit <= 1e3 * _CONVERGED * now.cell_current.abs().sum((-2, -1))
     return Exact(
         volts=now.volts,
         sensed=now.sensed,
@@ -96,32 +96,38 @@ def solve_exact(network: Network, guess: torch.Tensor, current: torch.Tensor, ma
 
 
 def _from_volts(network: Network, volts: torch.Tensor, drive: torch.Tensor) -> _Guess:
-    drawn, slope = _law(network, volts)
-    return _chords(network, _chord(volts, drawn, slope), drive)
+    cell_current, slope = _law(network, volts)
+    return _chords(network, _chord(volts, cell_current, slope), drive)
 
 
 def _chords(network: Network, chord: torch.Tensor, drive: torch.Tensor) -> _Guess:
     volts, sensed = solve_mesh(chord, network.segments, drive)
-    drawn, slope = _law(network, volts)
-    return _Guess(volts=volts, sensed=sensed, drawn=drawn, slope=slope, wrong=drawn - chord * volts)
+    cell_current, slope = _law(network, volts)
+    return _Guess(
+        volts=volts,
+        sensed=sensed,
+        cell_current=cell_current,
+        slope=slope,
+        residual=cell_current - chord * volts,
+    )
 
 
 def _law(network: Network, volts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    drawn, slope = network.cells.law(network.sideways(volts.unsqueeze(1)), ALL, ALL)
-    return network.upright(drawn)[:, 0], network.upright(slope)[:, 0].expand_as(volts)
+    cell_current, slope = network.cells.law(network.sideways(volts.unsqueeze(1)), ALL, ALL)
+    return network.upright(cell_current)[:, 0], network.upright(slope)[:, 0].expand_as(volts)
 
 
-def _chord(volts: torch.Tensor, drawn: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+def _chord(volts: torch.Tensor, cell_current: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
     """Current over voltage; the slope where that is no conductance."""
     some = torch.where(volts != 0, volts, 1.0)
-    chord = drawn / some
+    chord = cell_current / some
     passive = (volts != 0) & (chord >= 0) & torch.isfinite(chord)
     return torch.where(passive, chord, slope.nan_to_num(0.0, 0.0, 0.0).clamp(min=0))
 
 
 def _compare(network: Network, found: _Guess, drive: torch.Tensor, converged: torch.Tensor) -> Verdict:
     """With ``linear``: for passive chords every current is a sum over drivers, and rounding shows in that."""
-    chord = _chord(found.volts, found.drawn, found.slope)
+    chord = _chord(found.volts, found.cell_current, found.slope)
     transfer = StarMesh(chord, network.segments).transfer
     inputs = torch.stack([drive, drive.abs()], 1)
     expected, summed = (inputs @ transfer).unbind(1)
@@ -129,7 +135,7 @@ def _compare(network: Network, found: _Guess, drive: torch.Tensor, converged: to
     error = 2 * (found.sensed - expected).abs().amax(-1) + rounding
     merit = torch.where(converged, 0.0, found.merit)
     return Verdict(
-        residual=found.wrong.abs().amax((-2, -1)),
+        residual=found.residual.abs().amax((-2, -1)),
         error=error + merit,
         rounding=rounding,
         largest=found.sensed.abs().amax(-1),

@@ -58,8 +58,8 @@ def attach(network: Network, found: Found, newton: Newton) -> tuple[torch.Tensor
         return _adjoint_voltages(linear, newton)
 
     # evaluated again in the backward pass, so that no temporary of the device's equations is kept
-    drawn = checkpoint(cells, use_reentrant=False, preserve_rng_state=False)
-    attached = _Implicit.apply(drawn, current, adjoint)
+    cell_current = checkpoint(cells, use_reentrant=False, preserve_rng_state=False)
+    attached = _Implicit.apply(cell_current, current, adjoint)
     sensed = network.columns(attached)
     return attached, found.sensed + (sensed - sensed.detach())
 
@@ -84,7 +84,10 @@ def _adjoint_voltages(linear: Network, newton: Newton) -> torch.Tensor:
 class _Implicit(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, drawn: torch.Tensor, current: torch.Tensor, adjoint: Callable[[torch.Tensor], torch.Tensor]
+        ctx: Any,
+        cell_current: torch.Tensor,
+        current: torch.Tensor,
+        adjoint: Callable[[torch.Tensor], torch.Tensor],
     ) -> torch.Tensor:
         ctx.adjoint = adjoint
         return current.clone()

@@ -259,13 +259,13 @@ class Network:
         for some, rows in chunks(current):
             part = current[some, rows]
             volts = _part(self.drive, some, rows) - self.lines.word_drop(part, some, rows)
-            drawn, steep = self.cells.law(volts.sub_(bit[some, rows]), some, rows)
-            wrong = part - drawn
-            residual[some, rows], slope[some, rows] = wrong, steep
-            size = wrong.abs_()
-            error[some] += size.sum((1, 3))
-            worst[some] = torch.maximum(worst[some], size.amax((1, 3)))
-            slopes[some] += steep.abs().sum((1, 3))
+            device_current, part_slope = self.cells.law(volts.sub_(bit[some, rows]), some, rows)
+            part_residual = part - device_current
+            residual[some, rows], slope[some, rows] = part_residual, part_slope
+            magnitude = part_residual.abs_()
+            error[some] += magnitude.sum((1, 3))
+            worst[some] = torch.maximum(worst[some], magnitude.amax((1, 3)))
+            slopes[some] += part_slope.abs().sum((1, 3))
         finite = torch.isfinite(error) & torch.isfinite(slopes)
         fits = torch.maximum(error, slopes) <= torch.finfo(dtype).max
         if not bool(fits.all()):

@@ -112,7 +112,7 @@ static double dot(long n, const float *restrict a, const float *restrict b, cons
 }
 
 /* y of the step, so that the residual becomes at most `target` times its sum; the products used. */
-static long conjugate_gradients(Work *work, double error, double target, long most, double *length)
+static long conjugate_gradients(Work *work, double error, double target, long max_products, double *length)
 {
   long n = work->cells, products = 1;
   float *restrict r = work->r, *restrict p = work->p, *restrict y = work->y, *restrict image = work->image;
@@ -135,7 +135,7 @@ static long conjugate_gradients(Work *work, double error, double target, long mo
     p[k] = r[k] *= unit;
   target /= *length;
   square = 1;
-  while (products++ < most) {
+  while (products++ < max_products) {
     drop_f(work->rows, work->steps, &work->rough, s, p, image, work->rough_line);
     double curvature = dot(n, p, p, image);
     if (!(curvature > 0))
@@ -190,10 +190,10 @@ static int iterate(const Task *task, Work *work, double largest_drive, int64_t *
       return 1;
     if (step == task->max_steps)
       return 0;
-    long left = task->max_products - *used, most = task->max_products / 4;
+    long products_left = task->max_products - *used, max_products = task->max_products / 4;
     double forcing = fmin(0.1, fmax(1e-5, pow(shrunk, 1.5))), length; /* what the step may leave */
     long products = conjugate_gradients(work, found.error, fmax(forcing, 0.3 * limit / found.error),
-                                        most < left ? most : left, &length);
+                                        max_products < products_left ? max_products : products_left, &length);
     if (products < 0)
       return 0;
     *used += products;

@@ -41,9 +41,9 @@ class Probes:
         """For cells ``(*tiles, rows, columns)`` S; the same random numbers for every tile."""
         rows, columns = conductance.shape[-2:]
         generator = torch.Generator().manual_seed(0)
-        drawn = 2 * torch.rand(1, rows, columns + 1, generator=generator).to(conductance) - 1
-        voltages, share = drawn[..., 0] + drawn[..., 0].sign(), drawn[..., 1:]
-        cell = _typical_voltage(conductance, segments, voltages, share)
+        random = 2 * torch.rand(1, rows, columns + 1, generator=generator).to(conductance) - 1
+        voltages, random_factor = random[..., 0] + random[..., 0].sign(), random[..., 1:]
+        cell = _typical_voltage(conductance, segments, voltages, random_factor)
         current = cell * conductance.unsqueeze(-3)
         drops = cell + segments.drop(current) - voltages.unsqueeze(-1)
         return cls(voltages=voltages, drops=drops, sensed=current.sum(-2), delivered=current.sum(-1))
@@ -77,13 +77,13 @@ def _ratio(errors: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
 
 
 def _typical_voltage(
-    conductance: torch.Tensor, segments: Segments, voltages: torch.Tensor, share: torch.Tensor
+    conductance: torch.Tensor, segments: Segments, voltages: torch.Tensor, random_factor: torch.Tensor
 ) -> torch.Tensor:
     """Of each cell, ``(*tiles, batch, rows, columns)`` V: about what the drivers cause.
 
     Two parts. Between the drivers of each column, as if it were one node: where cells short drivers,
     the currents between these are the largest that there are, and rounding of them counts. And a
-    ``share`` of what each cell has alone behind its wires, divided by what all together drop there.
+    ``random_factor`` of what each cell has alone behind its wires, divided by what all together drop there.
     """
     word = _path(segments.word, segments.word_far)
     bit = _path(segments.bit.mT.flip(-1), segments.bit_far).flip(-1).mT
@@ -94,7 +94,7 @@ def _typical_voltage(
     alone = 1 / (1 + conductance * (word + bit))
     together = segments.drop((conductance * alone).unsqueeze(-3))
     between = (drive - column) / (1 + conductance * word).unsqueeze(-3)
-    return between + share * alone.unsqueeze(-3) / (1 + together)
+    return between + random_factor * alone.unsqueeze(-3) / (1 + together)
 
 
 def _path(segment: torch.Tensor, far: torch.Tensor | None) -> torch.Tensor:

@@ -51,7 +51,7 @@ class _Line:
         """y0 of the joined blocks, and what ``down`` needs to know of the interfaces."""
         outputs, insides = [], []
         for sources, joint in zip(self.sources, self.joints, strict=True):
-            parts = [_take(line[n], part, self.word) for n, part in sources]
+            parts = [_blocks_of(line[n], part, self.word) for n, part in sources]
             assert joint is None or isinstance(joint, Joint), "these blocks have no voltages in series"
             output, inside = (parts[0], None) if joint is None else joint.up(*parts)
             outputs.append(output)
@@ -68,11 +68,11 @@ class _Line:
         for sources, joint, values, inside in zip(self.sources, self.joints, line, insides, strict=True):
             parts = [values] if joint is None else joint.down(values, inside)
             for (n, where), part in zip(sources, parts, strict=True):
-                _take(inputs[n], where, self.word).copy_(part)
+                _blocks_of(inputs[n], where, self.word).copy_(part)
         return inputs
 
 
-def _take(array: torch.Tensor, part: slice, word: bool) -> torch.Tensor:
+def _blocks_of(array: torch.Tensor, part: slice, word: bool) -> torch.Tensor:
     return array[..., part, :, :] if word else array[..., part, :, :, :]
 
 
@@ -99,7 +99,9 @@ def _join_line(line: Sequence[Block], *, word: bool, keep: bool, join: Join) -> 
     sources = _sources(counts)
     blocks, joints = [], []
     for group in sources:
-        parts = [Block(matrix=_take(line[n].matrix, where, word), sides=line[n].sides) for n, where in group]
+        parts = [
+            Block(matrix=_blocks_of(line[n].matrix, where, word), sides=line[n].sides) for n, where in group
+        ]
         block, joint = (parts[0], None) if len(parts) == 1 else join(*parts, word=word, keep=keep)
         blocks.append(block)
         joints.append(joint)

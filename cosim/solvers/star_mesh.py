@@ -29,7 +29,7 @@ _SHORT = 1e25  # conductance of 0 ohm over the largest other: far from rounding,
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Shares:
+class _BackSubstitution:
     """Way back to the nodes that were eliminated: each is at a mean of those that were left.
 
     weight: ``(..., nodes, nodes + ports)``, in the order of elimination; those before are 0.
@@ -47,7 +47,7 @@ class _Shares:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Interface(_Shares):
+class _Interface(_BackSubstitution):
     """What ``Round.down`` needs of a join; see ``blocks.Joint``."""
 
     word: bool
@@ -69,7 +69,7 @@ class _Interface(_Shares):
         )
 
 
-def _eliminate(g: torch.Tensor, count: int) -> tuple[torch.Tensor, _Shares]:
+def _eliminate(g: torch.Tensor, count: int) -> tuple[torch.Tensor, _BackSubstitution]:
     """The first ``count`` nodes of ``g (..., nodes, nodes)`` S, which is overwritten."""
     weight = torch.zeros_like(g[..., :count, :])
     for start in range(0, count, _PANEL):
@@ -77,12 +77,12 @@ def _eliminate(g: torch.Tensor, count: int) -> tuple[torch.Tensor, _Shares]:
         for k in range(start, stop):
             star = g[..., k, k + 1 :]
             total = star.sum(-1, keepdim=True)
-            share = torch.div(star, torch.where(total > 0, total, 1.0), out=weight[..., k, k + 1 :])
+            ratio = torch.div(star, torch.where(total > 0, total, 1.0), out=weight[..., k, k + 1 :])
             if k + 1 < stop:
-                g[..., k + 1 : stop, k + 1 :] += star[..., : stop - k - 1, None] * share.unsqueeze(-2)
+                g[..., k + 1 : stop, k + 1 :] += star[..., : stop - k - 1, None] * ratio.unsqueeze(-2)
         panel = slice(start, stop)
         g[..., stop:, stop:] += g[..., panel, stop:].mT @ weight[..., panel, stop:]
-    return g[..., count:, count:], _Shares(weight=weight)
+    return g[..., count:, count:], _BackSubstitution(weight=weight)
 
 
 def _join(near: Block, far: Block, *, word: bool, keep: bool) -> tuple[Block, _Interface | None]:
@@ -102,11 +102,11 @@ def _join(near: Block, far: Block, *, word: bool, keep: bool) -> tuple[Block, _I
     g = a.new_zeros(*a.shape[:-2], len(ports), len(ports))
     g[..., near_places.unsqueeze(-1), near_places] = a
     g[..., far_places.unsqueeze(-1), far_places] += b
-    matrix, shares = _eliminate(g, p)
+    matrix, back = _eliminate(g, p)
     block = Block(matrix=matrix, sides=near.sides.joined(far.sides, word=word))
     if not keep:
         return block, None
-    return block, _Interface(weight=shares.weight, word=word, cut=cut.start, count=count)
+    return block, _Interface(weight=back.weight, word=word, cut=cut.start, count=count)
 
 
 class StarMesh:
