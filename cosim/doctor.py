@@ -17,14 +17,6 @@ __all__ = ["Check", "examine"]
 
 _PIP = f"{sys.executable} -m pip install"
 _APT_NGSPICE = "apt-get install ngspice  # 42 or newer; on Debian 12 with -t bookworm-backports"
-_RESISTOR = """
-`include "disciplines.vams"
-module probe(p, n);
-  inout p, n;
-  electrical p, n;
-  analog I(p, n) <+ 1e-3 * V(p, n);
-endmodule
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,24 +68,6 @@ def _torch() -> str:
     if not torch.cuda.is_available():
         return f"{torch.__version__}, no CUDA device"
     return f"{torch.__version__}, CUDA {torch.version.cuda} on {torch.cuda.get_device_name()}"
-
-
-def _front_end() -> str:
-    from cosim.devices.frontend import compile_file
-
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "probe.va")
-        source.write_text(_RESISTOR)
-        compile_file(source)
-    return f"openvaf-py {version('openvaf-py')}"
-
-
-def _front_end_remedy(python: tuple[int, int]) -> str:
-    """No command brings openvaf-py to a Python that it has no wheel for."""
-    if python < (3, 13):
-        return f"{_PIP} openvaf-py  # bundled models work without"
-    version = ".".join(map(str, python))
-    return f"use Python 3.11 or 3.12: openvaf-py has no wheel for {version}; bundled models work without"
 
 
 def _compiler() -> str:
@@ -155,12 +129,6 @@ def _pyspice() -> str:
 _ATTEMPTS = (
     _Attempt(name="Python", run=_python, remedy=""),
     _Attempt(name="torch", run=_torch, remedy=f"{_PIP} torch"),
-    _Attempt(
-        name="Verilog-A front end",
-        run=_front_end,
-        remedy=_front_end_remedy(sys.version_info[:2]),
-        essential=False,
-    ),
     _Attempt(name="C compiler", run=_compiler, remedy="apt-get install gcc libc6-dev"),
     _Attempt(
         name="cache folder",

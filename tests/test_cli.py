@@ -198,7 +198,6 @@ def test_doctor_finds_this_machine_healthy(capsys: pytest.CaptureFixture[str]):
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
     assert set(checks) >= {
         "torch",
-        "Verilog-A front end",
         "C compiler",
         "ngspice",
         "Verilog-A in ngspice",
@@ -226,14 +225,6 @@ def test_doctor_without_tools_says_what_mends_it(tmp_path: Path):
     ):
         assert re.search(rf"^fails +{name}", done.stdout, flags=re.MULTILINE)
         assert f"{name}: to mend it\n  {remedy}" in done.stdout
-
-
-def test_no_command_is_promised_where_openvaf_has_no_wheel():
-    assert "-m pip install openvaf-py" in doctor._front_end_remedy((3, 12))
-    for python in ((3, 13), (3, 14)):
-        remedy = doctor._front_end_remedy(python)
-        assert remedy.startswith("use Python 3.11 or 3.12: openvaf-py has no wheel for 3.1")
-        assert "pip install" not in remedy
 
 
 def test_doctor_forgives_what_is_not_essential(

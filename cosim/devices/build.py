@@ -18,10 +18,10 @@ from pathlib import Path
 
 from cosim.cache import fetch
 from cosim.devices import ir
-from cosim.devices.frontend import compile_source
-from cosim.devices.source import prepare
+from cosim.devices.preprocess import preprocess
 from cosim.errors import CosimError, ToolFailed, ToolNotFound
 from cosim.jobs import Job, run_jobs
+from cosim.verilog.compile import compile_tokens, compile_verilog, source_digest
 
 __all__ = ["build", "compile_model", "compile_seconds", "compiler"]
 
@@ -53,15 +53,23 @@ def compiler() -> tuple[str, str]:
 def compile_model(path: Path, *, bundled: bool = False) -> ir.DeviceIR:
     """The compiled model of ``path``; the second call with the same text compiles nothing.
 
-    bundled: read the compiled model that ships beside the source, so that openvaf-py is not needed.
+    bundled: a file of the package. It does not change while the process runs, needs no folder that can
+    be written, and compiles in the time that the cache would take to find it.
     """
-    shipped = path.with_suffix(".json")
-    if bundled and shipped.exists():
-        return _load(shipped, shipped.stat().st_mtime_ns)
-    source = prepare(path)
-    digest = hashlib.sha256((source.digest + _front_end()).encode()).hexdigest()
-    kept = fetch(path.stem, digest[:24], ".json", lambda: ir.dump(compile_source(source)).encode())
-    return _load(kept, 0)  # its name changes with its content
+    if bundled:
+        return _compile_bundled(path)
+    tokens = preprocess(path)
+    # the places too: what the compiled model notes names them
+    places = "\n".join(f"{token.file}:{token.line}" for token in tokens)
+    words = (source_digest(path, tokens), places, _front_end())
+    digest = hashlib.sha256("\n".join(words).encode()).hexdigest()
+    kept = fetch(path.stem, digest[:24], ".json", lambda: ir.dump(compile_tokens(path, tokens)).encode())
+    return _load(kept)  # its name changes with its content
+
+
+@functools.cache
+def _compile_bundled(path: Path) -> ir.DeviceIR:
+    return compile_verilog(path)
 
 
 @functools.cache
@@ -73,7 +81,7 @@ def _front_end() -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _load(path: Path, changed: int) -> ir.DeviceIR:
+def _load(path: Path) -> ir.DeviceIR:
     return ir.load(path.read_text(), path=str(path))
 
 

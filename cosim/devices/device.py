@@ -35,7 +35,6 @@ from cosim.devices.print_c import print_c
 from cosim.devices.print_cells import CellLoop, print_cells
 from cosim.devices.print_torch import TorchModel, out_of_range
 from cosim.devices.simulator import TEMPERATURE, model_temperature
-from cosim.devices.source import prepare
 from cosim.devices.start import tracked_node
 from cosim.devices.static import check_floating, current_and_slope, found_current
 from cosim.devices.values import ParameterValue, as_parameter, draw, representative
@@ -133,10 +132,10 @@ class Device:
         """Path of the Verilog-A file."""
         return self._entry.path
 
-    @functools.cached_property
+    @property
     def notes(self) -> tuple[str, ...]:
-        """What the source pre-pass left out or mended, one sentence each: $strobe, $limit, slips."""
-        return prepare(self._entry.path).notes
+        """What was left out of the source ($strobe, $limit) or forgiven, one sentence each with its line."""
+        return self.ir.notes
 
     @property
     def given(self) -> Mapping[str, ParameterValue]:

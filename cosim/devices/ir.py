@@ -276,8 +276,9 @@ class DeviceIR:
     residuals: tuple[Residual, ...]  # one per node
     jacobian: tuple[JacobianEntry, ...]
     collapsible: tuple[Collapse, ...]
-    source_digest: str
+    source_digest: str  # of what the source says; "" for a model that was not read from a file
     compiler: str
+    notes: tuple[str, ...] = ()  # what was forgiven or left out of the source, with file and line
 
     @property
     def terminals(self) -> tuple[str, ...]:
@@ -300,8 +301,8 @@ class DeviceIR:
 
     @property
     def digest(self) -> str:
-        """sha256 of the whole IR; equal for equal models."""
-        return hashlib.sha256(dump(self).encode()).hexdigest()
+        """sha256 of all but the notes, which say where the file lies; equal for equal models."""
+        return hashlib.sha256(dump(replace(self, notes=())).encode()).hexdigest()
 
 
 def node_pair(name: str) -> tuple[str, str | None]:
@@ -360,6 +361,7 @@ def load(text: str, *, path: str | None = None) -> DeviceIR:
             collapsible=tuple(Collapse(**c) for c in data["collapsible"]),
             source_digest=data["source_digest"],
             compiler=data["compiler"],
+            notes=tuple(data["notes"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ParseError(f"not a compiled device model: {error!r}", path=path) from error

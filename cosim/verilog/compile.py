@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from cosim.devices import ir
 from cosim.devices.preprocess import preprocess
-from cosim.devices.tokens import refusal
+from cosim.devices.tokens import Token, refusal
 from cosim.errors import ModelError, ParseError
 from cosim.verilog.derivatives import Differentiated, differentiate
 from cosim.verilog.elaborate import Elaborated, ParameterSetup, elaborate, set_up_parameters
@@ -16,7 +19,7 @@ from cosim.verilog.regions import flatten, hoist, live_items
 from cosim.verilog.ssa import Region, Value
 from cosim.verilog.tree import Module, Source
 
-__all__ = ["compile_verilog"]
+__all__ = ["compile_tokens", "compile_verilog", "source_digest"]
 
 
 def compile_verilog(path: Path | str, *, module: str | None = None) -> ir.DeviceIR:
@@ -35,13 +38,33 @@ def compile_verilog(path: Path | str, *, module: str | None = None) -> ir.Device
     ('g',)
     """
     path = Path(path)
-    source = parse(preprocess(path))
+    return compile_tokens(path, preprocess(path), module=module)
+
+
+def compile_tokens(path: Path, tokens: list[Token], *, module: str | None = None) -> ir.DeviceIR:
+    """As ``compile_verilog``, for a file that is preprocessed."""
+    source = parse(tokens)
     chosen = _choose(path, source, module)
     setup = set_up_parameters(chosen, source)
     model = elaborate(chosen, source, setup)
-    compiled = _assemble(chosen, setup, model)
+    compiled = replace(
+        _assemble(chosen, setup, model),
+        source_digest=source_digest(path, tokens),
+        notes=tuple(dict.fromkeys(source.notes)),  # of a statement that is lowered twice, once
+    )
     ir.validate(compiled)
     return compiled
+
+
+def source_digest(path: Path, tokens: Iterable[Token]) -> str:
+    """sha256 of what a preprocessed source says, and of the files beside it that its strings name."""
+    digest = hashlib.sha256()
+    for token in tokens:
+        digest.update(token.text.encode() + b"\0")
+        beside = path.parent / token.text[1:-1]
+        if token.kind == "string" and os.path.isfile(beside):  # Path.is_file raises for a long text
+            digest.update(beside.read_bytes())
+    return digest.hexdigest()
 
 
 def _choose(path: Path, source: Source, name: str | None) -> Module:
@@ -56,7 +79,10 @@ def _choose(path: Path, source: Source, name: str | None) -> Module:
     tops = [module for module in source.modules if module.name not in used]
     if len(tops) != 1:
         names = ", ".join(module.name for module in tops or source.modules)
-        raise ModelError(f"{path}: {len(tops)} modules ({names}): name the one that is meant")
+        raise ModelError(
+            f"{path}: {len(tops)} modules ({names}) that no other uses: put the one of the device into a "
+            "file of its own"
+        )
     return tops[0]
 
 

@@ -13,7 +13,7 @@ from cosim.verilog.tree import Call, Name, Parameter
 __all__ = ["CallLowering"]
 
 _NOISE = frozenset({"white_noise", "flicker_noise", "noise_table", "noise_table_log", "ac_stim"})
-_THERMAL = CONSTANTS["P_K"] / CONSTANTS["P_Q"]  # V/K
+_THERMAL = CONSTANTS["P_K_NIST2018"] / CONSTANTS["P_Q_NIST2018"]  # V/K; simulators have the exact ones
 
 
 class CallLowering(ExpressionLowering):
@@ -116,6 +116,7 @@ class CallLowering(ExpressionLowering):
         arguments = [argument for argument in call.arguments if argument is not None]
         if not arguments:
             raise parse_error(call.token, "$limit takes at least one argument")
+        self.notes.append(f"{call.token.where}: $limit is taken as its first argument")
         return Term(self.value(arguments[0]))
 
     def _analysis(self, call: Call) -> Term:

@@ -370,7 +370,7 @@ def test_second_compile_starts_no_compiler(private_cache: Path, monkeypatch: pyt
         raise AssertionError("a compiler was started")
 
     monkeypatch.setattr(build_module, "_compile", forbidden)
-    monkeypatch.setattr(build_module, "compile_source", forbidden)
+    monkeypatch.setattr(build_module, "compile_tokens", forbidden)
     assert Device(VA / "series.va").osdi() == first
     assert first.parent == private_cache
 
@@ -489,7 +489,9 @@ def test_two_modules_in_a_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "pair.va"
     module = "module {}(p, n); inout p, n; electrical p, n; analog I(p, n) <+ 1e-3 * V(p, n); endmodule\n"
     path.write_text('`include "disciplines.vams"\n' + module.format("one") + module.format("two"))
-    with pytest.raises(ModelError, match=r"2 modules \(one, two\): put the one of the device into a file"):
+    with pytest.raises(
+        ModelError, match=r"2 modules \(one, two\) that no other uses: put the one of the device into a file"
+    ):
         Device(path)
 
 

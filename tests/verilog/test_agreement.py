@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cosim.devices.build import compile_model
+from cosim.devices.frontend import compile_file
 from cosim.devices.interp import Conditions, evaluate, run_setup
 from cosim.devices.ir import DeviceIR, Scalar
 from cosim.shipped import VERILOG_A
@@ -39,7 +39,7 @@ def draw(ir: DeviceIR, generator: random.Random) -> dict[str, Scalar]:
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_residuals_and_jacobians_are_those_of_openvaf(path: Path):
-    ours, theirs = compile_verilog(path), compile_model(path)
+    ours, theirs = compile_verilog(path), compile_file(path)
     generator = random.Random(path.stem)
     names = [node.name for node in theirs.nodes]
     order = [[node.name for node in ours.nodes].index(name) for name in names]
