@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cosim.devices.ir import BESIDE, Branch, DeviceIR, Function, Input, Jump, Scalar, node_pair
+from cosim.devices.ir import BESIDE, Branch, DeviceIR, Function, Input, Jump, Scalar, Type, node_pair
 from cosim.devices.simulator import SIMULATOR_PARAMETERS, TEMPERATURE
 from cosim.errors import ModelError, SpecError
 
-__all__ = ["SCALAR", "Conditions", "Evaluation", "Setup", "evaluate", "run_setup"]
+__all__ = ["SCALAR", "ZEROS", "Conditions", "Evaluation", "Setup", "evaluate", "run_setup"]
 
+# what a parameter that is not given is until its default is known
+ZEROS: dict[Type, Scalar] = {"real": 0.0, "integer": 0, "boolean": False, "string": ""}
 _LOOP_LIMIT = 1_000_000  # steps; a model that needs more does not end
 
 
@@ -135,12 +137,13 @@ SCALAR: dict[str, Callable[..., Scalar]] = {
 
 @dataclass(frozen=True)
 class Setup:
-    """What ``setup`` found: values, merged pairs, and the parameters outside their range."""
+    """What ``setup`` found: values, merged pairs, parameters outside their range, why it gave up."""
 
     parameters: Mapping[str, Scalar]
     cache: tuple[Scalar, ...]
     collapsed: frozenset[int]
     out_of_range: tuple[str, ...]
+    fatal: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -204,8 +207,7 @@ def run_setup(ir: DeviceIR, given: Mapping[str, Scalar], conditions: Conditions 
 
     def value(source: Input) -> Scalar:
         if source.kind == "parameter":
-            zero: Scalar = 0 if source.type == "integer" else 0.0
-            return given.get(source.name, zero)
+            return given.get(source.name, ZEROS[source.type])
         if source.kind == "given":
             return source.name in given
         return environment[source.kind]
@@ -218,6 +220,7 @@ def run_setup(ir: DeviceIR, given: Mapping[str, Scalar], conditions: Conditions 
         cache=tuple(values.get(v, 0.0) for v in ir.cache),
         collapsed=frozenset(int(v) for kind, v in effects if kind == "collapse"),
         out_of_range=tuple(dict.fromkeys(str(v) for kind, v in effects if kind == "out_of_range")),
+        fatal=tuple(str(v) for kind, v in effects if kind == "fatal"),
     )
 
 
@@ -249,7 +252,8 @@ def evaluate(
             return setup.cache[int(source.name)]
         return environment[source.kind]
 
-    values = _run(ir.evaluate, {i.value: value(i) for i in ir.evaluate.inputs}, conditions, [])
+    effects: list[tuple[str, Scalar]] = []
+    values = _run(ir.evaluate, {i.value: value(i) for i in ir.evaluate.inputs}, conditions, effects)
     size = len(ir.nodes)
     result = Evaluation(np.zeros(size), np.zeros(size), np.zeros((size, size)), np.zeros((size, size)))
     for row, residual in enumerate(ir.residuals):
@@ -260,4 +264,6 @@ def evaluate(
             0.0 if entry.resist is None else values[entry.resist]
         )  # type: ignore[operator]  # real by validate()
         result.jacobian_react[entry.row, entry.column] += 0.0 if entry.react is None else values[entry.react]  # type: ignore[operator]  # real by validate()
+    if any(opcode == "fatal" for opcode, _ in effects):
+        result.resist[:] = np.nan
     return result

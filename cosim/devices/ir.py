@@ -38,6 +38,8 @@ __all__ = [
     "Phi",
     "Residual",
     "Return",
+    "Scalar",
+    "Type",
     "dump",
     "load",
     "node_pair",
@@ -123,6 +125,7 @@ def _table() -> dict[str, Opcode]:
     add("simparam", ("string", "real"), "real", "simulator parameter by name, or the default")
     add("analysis", string, "integer", "1 while the named analysis runs, else 0")
     add("collapse", integer, None, "merge the pair of nodes with this index of DeviceIR.collapsible")
+    add("fatal", string, None, "the model gives up, for the reason in this text")
     add("out_of_range", string, None, "the named parameter is outside its range")
     return table
 
@@ -229,6 +232,8 @@ class Parameter:
     description: str = ""
     range: str = ""
     default: Scalar | None = None  # the literal default; None where it depends on other parameters
+    aliases: tuple[str, ...] = ()  # further names by which a netlist may set it
+    array: str = ""  # the array that this is an element of, rows first
 
 
 @dataclass(frozen=True)
@@ -290,7 +295,7 @@ class DeviceIR:
 
     def parameter(self, name: str) -> Parameter:
         for parameter in self.parameters:
-            if parameter.name == name:
+            if name == parameter.name or name in parameter.aliases:
                 return parameter
         known = ", ".join(self.parameter_names)
         raise ModelError(f"model {self.name} has no parameter {name!r}; it has: {known}")
@@ -336,6 +341,10 @@ def dump(ir: DeviceIR) -> str:
         return {type(block.end).__name__.lower(): asdict(block.end)}
 
     data = asdict(ir)
+    data["parameters"] = [
+        {key: item for key, item in p.items() if item or key not in ("aliases", "array")}
+        for p in data["parameters"]
+    ]
     for name in ("setup", "evaluate"):
         function: Function = getattr(ir, name)
         for block, plain in zip(function.blocks, data[name]["blocks"], strict=True):
@@ -350,7 +359,9 @@ def load(text: str, *, path: str | None = None) -> DeviceIR:
         data = json.loads(text, object_hook=lambda d: float(d["float"]) if set(d) == {"float"} else d)
         ir = DeviceIR(
             name=data["name"],
-            parameters=tuple(Parameter(**p) for p in data["parameters"]),
+            parameters=tuple(
+                Parameter(**p | {"aliases": tuple(p.get("aliases", ()))}) for p in data["parameters"]
+            ),
             nodes=tuple(Node(**n) for n in data["nodes"]),
             setup=_load_function(data["setup"]),
             evaluate=_load_function(data["evaluate"]),

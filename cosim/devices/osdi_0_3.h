@@ -9,6 +9,7 @@
 
 #define PARA_TY_REAL 0u
 #define PARA_TY_INT 1u
+#define PARA_TY_STR 2u
 #define PARA_KIND_INST (1u << 30)
 #define ACCESS_FLAG_SET 1u
 #define JACOBIAN_ENTRY_RESIST 4u
@@ -21,6 +22,7 @@
 #define ANALYSIS_STATIC 32768u
 #define ANALYSIS_NODESET 65536u
 #define EVAL_RET_FLAG_FATAL 2u
+#define LOG_LVL_FATAL 5u
 #define INIT_ERR_OUT_OF_BOUNDS 1u
 #define NONE UINT32_MAX
 

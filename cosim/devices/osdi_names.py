@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from cosim.devices.ir import DeviceIR
 
-__all__ = ["osdi_name", "osdi_nodes", "osdi_parameters"]
+__all__ = ["osdi_aliases", "osdi_name", "osdi_nodes", "osdi_parameters"]
 
 # what SPICE takes for a device or a model type of its own before it looks into an OSDI library
 _MODULES = """
@@ -31,17 +31,38 @@ def osdi_name(module: str) -> str:
     >>> osdi_name("vteam"), osdi_name("Diode")
     ('vteam', 'va_Diode')
     """
-    return f"va_{module}" if module.lower() in _MODULES.split() else module
+    name = _plain(module)
+    return f"va_{name}" if name.lower() in _MODULES.split() else name
 
 
 def osdi_parameters(ir: DeviceIR) -> dict[str, str]:
-    """Parameter -> its name in the OSDI library and in netlists."""
-    return _apart(ir.parameter_names, _PARAMETERS, lambda name: name)
+    """Parameter -> its name in the OSDI library and in netlists, an identifier of C as well."""
+    return _apart(ir.parameter_names, _PARAMETERS, _plain)
+
+
+def osdi_aliases(ir: DeviceIR) -> dict[str, tuple[str, ...]]:
+    """Parameter -> its further names in the OSDI library; those that SPICE would read in its own way drop out."""
+    taken = {name.lower() for name in (*_PARAMETERS, *osdi_parameters(ir).values())}
+    found: dict[str, tuple[str, ...]] = {}
+    for parameter in ir.parameters:
+        kept = []
+        for alias in parameter.aliases:
+            if _plain(alias) == alias and alias.lower() not in taken:
+                taken.add(alias.lower())
+                kept.append(alias)
+        found[parameter.name] = tuple(kept)
+    return found
 
 
 def osdi_nodes(ir: DeviceIR) -> dict[str, str]:
     """Node -> its name in the OSDI library, by which netlists save it: lower case, letters and digits."""
     return _apart((node.name for node in ir.nodes), (), _word)
+
+
+def _plain(name: str) -> str:
+    """Letters, digits and _ behind a letter: neither an escaped name nor one that starts with _ or $."""
+    text = re.sub(r"\W+", "_", name, flags=re.ASCII)
+    return text if text[:1].isalpha() else f"p{text}"
 
 
 def _word(name: str) -> str:

@@ -7,14 +7,17 @@ arguments. Nodes that setup merges are merged, and an internal node whose own eq
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 
+from cosim.devices.interp import ZEROS
 from cosim.devices.ir import FUNCTIONS, SYMBOLS, DeviceIR, Input, Scalar, node_pair
-from cosim.devices.passes import Known, Operand, Straight, Tracer, live
+from cosim.devices.osdi_names import osdi_parameters
+from cosim.devices.passes import Effect, Known, Operand, Straight, Tracer, live
 from cosim.devices.simulator import SIMULATOR_PARAMETERS, TEMPERATURE
 from cosim.devices.torch_functions import NAMES
 from cosim.errors import ModelError, SpecError
@@ -89,12 +92,13 @@ class TorchModel:
         temperature: float = TEMPERATURE,
     ) -> None:
         self.ir = ir
+        self._called = osdi_parameters(ir)
         self.varying = tuple(name for name in ir.parameter_names if name in varying)
         self._fixed = {name: _typed(ir, name, value) for name, value in fixed.items()}
         self._static = static
         self._temperature = temperature
         for name in (*varying, *fixed):
-            check_identifier(ir.parameter(name).name, "parameter")
+            check_identifier(self._called[ir.parameter(name).name], "parameter")
         zero = {k for k, node in enumerate(ir.nodes) if node.name in grounded}
         trace = self._trace(zero)
         held = {k for k in trace.internal() if trace.holds_at_zero(k) and self._trace(zero | {k}).quiet(k)}
@@ -102,10 +106,12 @@ class TorchModel:
             trace = self._trace(zero | held)
         self.nodes = tuple(ir.nodes[k].name for k in trace.kept)
         self._range_checks = [name for name, _ in trace.range_checks]
-        self.arguments = tuple(f"p_{name}" for name in self.varying)
+        self._refusals = [message for message, _ in trace.refusals]
+        self.arguments = tuple(f"p_{self._called[name]}" for name in self.varying)
         self.unknowns = tuple(f"u{k}" for k in trace.kept)
         code = trace.tracer.code
-        self._check, _ = _compile(code, ["like", *self.arguments], [check for _, check in trace.range_checks])
+        checks = [check for _, check in (*trace.range_checks, *trace.refusals)]
+        self._check, _ = _compile(code, ["like", *self.arguments], checks)
         self._evaluate, self.source = _compile(
             code, ["like", *self.unknowns, *self.arguments, "abstime"], trace.outputs
         )
@@ -159,16 +165,20 @@ class TorchModel:
         """The varying parameter ``name`` counts in a residual, a charge or a slope."""
         outputs = self._shape.outputs
         used = {v for line in live(self._shape.tracer.code, outputs) for v in line.operands}
-        return f"p_{name}" in used | set(outputs)
+        return f"p_{self._called[name]}" in used | set(outputs)
 
     def check(self, parameters: Mapping[str, torch.Tensor]) -> None:
-        """Raise SpecError if a varying parameter is outside its range in any cell."""
-        if not self._range_checks:
+        """Raise SpecError if a varying parameter is outside its range, or not for this model, in any cell."""
+        if not self._range_checks and not self._refusals:
             return
         values = [parameters[name] for name in self.varying]
-        for name, bad in zip(self._range_checks, self._check(values[0], *values), strict=True):
-            if bool(bad.any()):
+        found = [bool(bad.any()) for bad in self._check(values[0], *values)]
+        for name, bad in zip(self._range_checks, found, strict=False):
+            if bad:
                 raise out_of_range(self.ir, name, parameters.get(name))
+        for message, bad in zip(self._refusals, found[len(self._range_checks) :], strict=True):
+            if bad:
+                raise gives_up(self.ir, message)
 
     @property
     def is_linear(self) -> bool:
@@ -177,6 +187,11 @@ class TorchModel:
 
     def _trace(self, zero: set[int]) -> _Trace:
         return _Trace(self.ir, self._fixed, self.varying, zero, self._static, self._temperature)
+
+
+def gives_up(ir: DeviceIR, message: str) -> SpecError:
+    """The error for a model that ends the run because of its parameters."""
+    return SpecError(f"{ir.name} does not run with these parameters: {message}")
 
 
 def out_of_range(ir: DeviceIR, name: str, value: Any) -> SpecError:
@@ -192,6 +207,10 @@ def out_of_range(ir: DeviceIR, name: str, value: Any) -> SpecError:
 
 def _typed(ir: DeviceIR, name: str, value: Scalar) -> Scalar:
     parameter = ir.parameter(name)
+    if parameter.type == "string" or isinstance(value, str):
+        if parameter.type != "string" or not isinstance(value, str):
+            raise SpecError(f"parameter {name} of {ir.name} is {value!r}: it must be a {parameter.type}")
+        return value
     if parameter.type == "integer":
         if float(value) != int(value):
             raise SpecError(f"parameter {name} of {ir.name} is {value}: it must be an integer")
@@ -214,16 +233,21 @@ class _Trace:
         self.ir = ir
         self.tracer = tracer = Tracer(positive=() if static else ("abstime",))
         self._fixed, self._static, self._temperature = fixed, static, temperature
-        self._symbols = {name: tracer.declare(f"p_{name}", ir.parameter(name).type) for name in varying}
+        called = osdi_parameters(ir)
+        self._symbols = {
+            name: tracer.declare(f"p_{called[name]}", ir.parameter(name).type) for name in varying
+        }
         if not static:
             tracer.declare("abstime", "real")
         setup = tracer.trace(ir.setup, self.setup_input, self.call)
         self.parameters = {n: setup[v] for n, v in zip(ir.parameter_names, ir.resolved, strict=True)}
         self.cache = [setup.get(v, Known(0.0)) for v in ir.cache]  # 0: set by a branch not taken
         self.range_checks: list[tuple[str, Operand]] = []
+        self.refusals: list[tuple[str, Operand]] = []  # why the model gives up, and when
         self.merge, self.kept = self.merged(zero)
         for k in self.kept:
             tracer.declare(f"u{k}", "real")
+        tracer.effects.clear()
         self._values = tracer.trace(ir.evaluate, self.eval_input, self.call)
         self.resist, self.react, self.entries, self.jacobian = self.collect(self._values)
 
@@ -231,7 +255,7 @@ class _Trace:
         if source.kind == "parameter":
             if source.name in self._symbols:
                 return self._symbols[source.name]
-            return Known(self._fixed.get(source.name, 0 if source.type == "integer" else 0.0))
+            return Known(self._fixed.get(source.name, ZEROS[source.type]))
         if source.kind == "given":
             return Known(source.name in self._fixed or source.name in self._symbols)
         return {"temperature": Known(self._temperature), "mfactor": Known(1.0)}[source.kind]
@@ -251,7 +275,9 @@ class _Trace:
         stand: dict[int, int | None] = {k: None if k in zero else k for k in range(len(ir.nodes))}
         pairs = []
         for effect in self.tracer.effects:
-            if effect.opcode == "out_of_range":
+            if effect.opcode == "fatal":
+                self._gives_up(effect)
+            elif effect.opcode == "out_of_range":
                 name = str(effect.argument)
                 if isinstance(effect.when, Known):
                     raise out_of_range(ir, name, self._fixed.get(name))
@@ -274,6 +300,11 @@ class _Trace:
                 raise ModelError(f"model {ir.name} merges two terminals: it is a short circuit")
             stand = {k: keep if v == drop else v for k, v in stand.items()}
         return stand, sorted({v for v in stand.values() if v is not None})
+
+    def _gives_up(self, effect: Effect) -> None:
+        if isinstance(effect.when, Known):
+            raise gives_up(self.ir, str(effect.argument))
+        self.refusals.append((str(effect.argument), effect.when))
 
     def unknown(self, index: int) -> Operand:
         stands = self.merge[index]
@@ -318,6 +349,9 @@ class _Trace:
                 if row is not None and column is not None and value is not None:
                     at = (place[row], place[column])
                     cells[kind][at] = tracer.emit("fadd", cells[kind].get(at, Known(0.0)), values[value])
+        for effect in tracer.effects:  # the model gives up in the middle of a solve: there is no solution
+            lost = tracer.emit("select", effect.when, Known(math.nan), Known(0.0))
+            rows["resist"] = [tracer.emit("fadd", value, lost) for value in rows["resist"]]
         entries = sorted(set(cells["resist"]) | set(cells["react"]))
         jacobian = {kind: [cells[kind].get(at, Known(0.0)) for at in entries] for kind in cells}
         return rows["resist"], rows["react"], entries, jacobian

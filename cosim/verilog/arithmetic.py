@@ -86,7 +86,19 @@ class Arithmetic:
             return emit("fneg" if number.type == "real" else "ineg", number)
         if operator == "~":
             return emit("inot", self._whole(value, token))
-        raise refusal(token, f"the reduction operator {operator!r} is not supported: compare with a number")
+        return self._reduction(operator, self._whole(value, token))
+
+    def _reduction(self, operator: str, value: Value) -> Value:
+        """All bits, any bit, or an odd number of bits; with ``~`` the opposite."""
+        emit, literal = self.builder.emit, self.builder.literal
+        kind = operator.strip("~")
+        if kind == "^":
+            for count in (16, 8, 4, 2, 1):
+                value = emit("ixor", value, emit("ishr", value, literal(count)))
+            found = emit("ibcast", emit("iand", value, literal(1)))
+        else:
+            found = emit("ieq", value, literal(-1)) if kind == "&" else emit("ine", value, literal(0))
+        return emit("bnot", found) if "~" in operator else found
 
     def binary(self, token: Token, left: Value, right: Value) -> Value:
         emit, operator = self.builder.emit, token.text

@@ -13,7 +13,8 @@ from cosim.devices.preprocess import preprocess
 from cosim.devices.tokens import Token, refusal
 from cosim.errors import ModelError, ParseError
 from cosim.verilog.derivatives import Differentiated, differentiate
-from cosim.verilog.elaborate import Elaborated, ParameterSetup, elaborate, set_up_parameters
+from cosim.verilog.elaborate import Elaborated, elaborate
+from cosim.verilog.parameters import ParameterSetup, set_up_parameters
 from cosim.verilog.parser import parse
 from cosim.verilog.regions import flatten, hoist, live_items
 from cosim.verilog.ssa import Region, Value

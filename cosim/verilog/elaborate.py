@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cosim.devices import ir
 from cosim.devices.ir import Type
 from cosim.devices.tokens import Token, parse_error, refusal
 from cosim.verilog.circuit import Circuit
 from cosim.verilog.lower_functions import ModuleLowering
 from cosim.verilog.lower_statements import assignments
+from cosim.verilog.parameters import ParameterSetup, Place, Resolve, any_of, declare_parameter
 from cosim.verilog.parser import STANDARD_DISCIPLINES
 from cosim.verilog.scope import Branch, Bus, Net, PortBranch, Scope, Term
-from cosim.verilog.ssa import Builder, Conditional, Region, Value
+from cosim.verilog.ssa import Builder, Value
 from cosim.verilog.tree import (
     BranchDeclaration,
     Instance,
-    Interval,
     Module,
     Name,
     Parameter,
@@ -26,18 +25,7 @@ from cosim.verilog.tree import (
     Variable,
 )
 
-__all__ = ["Elaborated", "ParameterSetup", "elaborate", "set_up_parameters"]
-
-
-@dataclass
-class ParameterSetup:
-    """How a model's parameters get their values: given, or by default; and what is out of range."""
-
-    builder: Builder
-    inputs: list[ir.Input]
-    resolved: dict[str, Value]
-    parameters: tuple[ir.Parameter, ...]
-    given: dict[str, Value]
+__all__ = ["Elaborated", "elaborate"]
 
 
 @dataclass
@@ -53,123 +41,10 @@ def access_functions(source: Source) -> dict[str, str]:
     """Access function -> "potential" or "flow", of the standard disciplines and the file's own."""
     own = [(d.potential, d.flow) for d in source.disciplines.values()]
     pairs = [*STANDARD_DISCIPLINES.values(), *own]
-    access = {potential: "potential" for potential, _ in pairs} | {flow: "flow" for _, flow in pairs}
+    access = {"potential": "potential", "flow": "flow"}  # of any discipline
+    access |= {potential: "potential" for potential, _ in pairs} | {flow: "flow" for _, flow in pairs}
     access.pop("", None)
     return access
-
-
-# --- parameters -------------------------------------------------------------------------------------
-
-
-def set_up_parameters(module: Module, source: Source) -> ParameterSetup:
-    """The set-up of the parameters of ``module``: defaults, types and ranges, in order."""
-    builder = Builder("s")
-    lowering = ModuleLowering(builder, None, {}, source.notes)
-    setup = ParameterSetup(builder, [], lowering.parameters, (), {})
-    lowering.given = lambda name: setup.given[name]
-    found = []
-    for parameter in module.parameters:
-        if parameter.alias_of:
-            continue
-        lowering.scope.declare(parameter.token, parameter)
-        if parameter.dimensions:
-            raise refusal(parameter.token, "array parameters are not supported yet: use one for each element")
-        kind = _type_of(lowering, parameter)
-        value, default = _resolve(lowering, setup, parameter, kind)
-        lowering.parameters[parameter.token.text] = value
-        if not parameter.local:
-            _check_range(lowering, parameter, value)
-            found.append(_describe(parameter, kind, default))
-    setup.parameters = tuple(found)
-    return setup
-
-
-def _type_of(lowering: ModuleLowering, parameter: Parameter) -> Type:
-    assert parameter.default is not None
-    kind = parameter.type or lowering.type_of(parameter.default)
-    return "string" if kind == "string" else "integer" if kind == "integer" else "real"
-
-
-def _resolve(
-    lowering: ModuleLowering, setup: ParameterSetup, parameter: Parameter, kind: Type
-) -> tuple[Value, Value]:
-    """The value of a parameter, and its default."""
-    builder, name, token = lowering.builder, parameter.token.text, parameter.token
-    assert parameter.default is not None
-    if parameter.local:
-        value = lowering.arithmetic.to_type(lowering.value(parameter.default), kind, token)
-        return value, value
-    raw, given = builder.fresh(kind), builder.fresh("boolean")
-    setup.inputs += [
-        ir.Input(raw.name, "parameter", name, kind),
-        ir.Input(given.name, "given", name, "boolean"),
-    ]
-    setup.given[name] = given
-    conditional = Conditional(given, Region(), Region())
-    with builder.inside(conditional.other):
-        default = lowering.arithmetic.to_type(lowering.value(parameter.default), kind, token)
-    builder.append(conditional)
-    return builder.merge(conditional, raw, default), default
-
-
-def _describe(parameter: Parameter, kind: Type, default: Value) -> ir.Parameter:
-    clauses = [f"{'exclude ' if i.exclude else ''}{i.text}" for i in parameter.intervals]
-    return ir.Parameter(
-        name=parameter.token.text,
-        type=kind,
-        instance=parameter.attributes.get("type") == "instance",
-        units=parameter.attributes.get("units", ""),
-        description=parameter.attributes.get("desc", ""),
-        range=" ".join(clauses),
-        default=default.literal,
-    )
-
-
-def _check_range(lowering: ModuleLowering, parameter: Parameter, value: Value) -> None:
-    """Report a value that no ``from`` clause allows, or that an ``exclude`` clause forbids."""
-    builder = lowering.builder
-    if not parameter.intervals:
-        return
-    inside = [_contains(lowering, parameter, i, value) for i in parameter.intervals if not i.exclude]
-    outside = [_contains(lowering, parameter, i, value) for i in parameter.intervals if i.exclude]
-    allowed = builder.literal(not inside)
-    for condition in inside:
-        allowed = builder.choose(allowed, builder.literal(True), condition)
-    for condition in outside:
-        allowed = builder.choose(condition, builder.literal(False), allowed)
-    if allowed.literal is True:
-        return
-    conditional = Conditional(allowed, Region(), Region())
-    name = parameter.token.text
-    with builder.inside(conditional.other):
-        # a literal of its own: the printer turns it into the parameter's number
-        builder.effect("out_of_range", Value(f"name_{name}", "string", name))
-    builder.append(conditional)
-
-
-def _contains(lowering: ModuleLowering, parameter: Parameter, interval: Interval, value: Value) -> Value:
-    builder, token = lowering.builder, parameter.token
-    if interval.values:
-        inside = builder.literal(False)
-        for expression in interval.values:
-            a, b = lowering.arithmetic.common([value, lowering.value(expression)], token)
-            opcode = {"real": "feq", "integer": "ieq", "string": "seq"}[a.type]
-            inside = builder.choose(inside, builder.literal(True), builder.emit(opcode, a, b))
-        return inside
-    inside = builder.literal(True)
-    for bound, opened, opcode in (
-        (interval.low, interval.low_open, "lt" if interval.low_open else "le"),
-        (interval.high, interval.high_open, "gt" if interval.high_open else "ge"),
-    ):
-        if bound is None:
-            if value.type == "real" and opened:
-                infinite = builder.literal(float("-inf") if opcode.startswith("l") else float("inf"))
-                inside = builder.choose(builder.emit("feq", value, infinite), builder.literal(False), inside)
-            continue
-        a, b = lowering.arithmetic.common([lowering.value(bound), value], token)
-        holds = builder.emit(("f" if a.type == "real" else "i") + opcode, a, b)
-        inside = builder.choose(inside, holds, builder.literal(False))
-    return inside
 
 
 # --- modules ----------------------------------------------------------------------------------------
@@ -180,9 +55,17 @@ def elaborate(module: Module, source: Source, setup: ParameterSetup) -> Elaborat
     builder = Builder()
     circuit = Circuit(builder)
     lowering = ModuleLowering(builder, circuit, access_functions(source), source.notes)
-    values = {p.name: circuit.input("parameter", p.name, p.type) for p in setup.parameters}
+    types = {p.name: p.type for p in setup.parameters}
+    values = {
+        name: tuple(circuit.input("parameter", e, types[e]) for e in elements)
+        for name, elements in setup.elements.items()
+    }
+
+    def given(name: str) -> Value:
+        return any_of(builder, [circuit.input("given", e, "boolean") for e in setup.elements[name]])
+
     ports = _ports(lowering, module, circuit)
-    frame = _Frame(module, ports, values, lambda name: circuit.input("given", name, "boolean"), "")
+    frame = _Frame(module, ports, values, given, "")
     _lower_module(lowering, frame, source, ())
     return _close(lowering, circuit)
 
@@ -193,7 +76,7 @@ class _Frame:
 
     module: Module
     ports: Mapping[str, Net | Bus]
-    parameters: Mapping[str, Value]
+    parameters: Mapping[str, tuple[Value, ...]]
     given: Callable[[str], Value]
     prefix: str
 
@@ -288,26 +171,27 @@ def _connect(
 
 def _instance_parameters(
     lowering: ModuleLowering, module: Module, instance: Instance
-) -> tuple[dict[str, Value], set[str]]:
+) -> tuple[dict[str, tuple[Value, ...]], set[str]]:
     """Values that an instance gives to parameters of its module."""
     parameters = [p for p in module.parameters if not p.local]
     known = {p.token.text: p.alias_of or p.token.text for p in parameters}
     ordered = [p.token.text for p in parameters if not p.alias_of]
-    values: dict[str, Value] = {}
+    values: dict[str, tuple[Value, ...]] = {}
     for k, (name, expression) in enumerate(instance.parameters):
         if not name and k >= len(ordered):
             raise parse_error(instance.token, f"module {module.name} has {len(ordered)} parameters")
         target = known.get(name or ordered[k])
         if target is None:
             raise parse_error(instance.token, f"module {module.name} has no parameter {name}")
-        values[target] = lowering.value(expression)
+        array = next(bool(p.dimensions) for p in parameters if p.token.text == target)
+        values[target] = tuple(lowering.elements(expression) if array else [lowering.value(expression)])
     return values, set(values)
 
 
 def _declare(lowering: ModuleLowering, frame: _Frame) -> None:
     module, scope = frame.module, lowering.scope
     for parameter in module.parameters:
-        _declare_parameter(lowering, parameter, frame.parameters)
+        declare_parameter(lowering, parameter, _from_frame(lowering, frame))
     _declare_nets(lowering, frame)
     for token in module.genvars:
         lowering.declare(Variable(token, "genvar"), frame.prefix)
@@ -338,23 +222,19 @@ def _declare_nets(lowering: ModuleLowering, frame: _Frame) -> None:
             )
 
 
-def _declare_parameter(lowering: ModuleLowering, parameter: Parameter, values: Mapping[str, Value]) -> None:
-    """A parameter with its value: that of the model, that of the instance, or its default."""
-    token = parameter.token
-    if parameter.alias_of:
-        target = lowering.scope.find(parameter.alias_of)
-        if isinstance(target, Parameter):
-            lowering.scope.declare(token, target)
-        return
-    lowering.scope.declare(token, parameter)
-    if parameter.dimensions:
-        raise refusal(token, "array parameters are not supported yet: use one for each element")
-    assert parameter.default is not None
-    kind = _type_of(lowering, parameter)
-    value = None if parameter.local else values.get(token.text)
-    if value is None:
-        value = lowering.value(parameter.default)
-    lowering.parameters[token.text] = lowering.arithmetic.to_type(value, kind, token)
+def _from_frame(lowering: ModuleLowering, frame: _Frame) -> Resolve:
+    """A parameter's value: that of the model, that of the instance, or its default."""
+
+    def resolve(parameter: Parameter, place: Place, kind: Type, default: Callable[[], Value]) -> Value:
+        token, (element, count) = parameter.token, place
+        given = None if parameter.local else frame.parameters.get(token.text)
+        if given is None:
+            return default()
+        if len(given) != count:
+            raise parse_error(token, f"{token.text} has {count} elements, {len(given)} are given")
+        return lowering.arithmetic.to_type(given[element], kind, token)
+
+    return resolve
 
 
 def _declare_branch(lowering: ModuleLowering, branch: BranchDeclaration) -> None:

@@ -6,7 +6,7 @@ costs memory and not the interpreter's stack.
 
 from __future__ import annotations
 
-import ast
+import re
 
 from cosim.devices.tokens import Token, parse_error, refusal, words
 from cosim.errors import ModelError, ParseError
@@ -25,7 +25,7 @@ from cosim.verilog.tree import (
     Vector,
 )
 
-__all__ = ["ExpressionParser"]
+__all__ = ["KEYWORDS", "ExpressionParser", "string_of"]
 
 _UNARY = words("+ - ! ~ & | ^ ~& ~| ~^ ^~")
 _PRECEDENCE = {
@@ -48,7 +48,7 @@ _PRECEDENCE = {
     for operator in operators.split()
 }
 _DEEPEST = 150  # calls within one another
-_KEYWORDS = words(
+KEYWORDS = words(
     "begin end if else case endcase default for while repeat analog module endmodule parameter localparam "
     "aliasparam real integer string branch ground inout input output genvar function endfunction "
     "from exclude generate endgenerate"
@@ -88,7 +88,7 @@ class ExpressionParser:
 
     def _name(self, what: str) -> Token:
         token = self._next()
-        if token.kind != "name" or token.text in _KEYWORDS:
+        if token.kind != "name" or token.text in KEYWORDS:
             raise self._unexpected(token, what)
         return token
 
@@ -192,12 +192,12 @@ class ExpressionParser:
         if token.kind == "number":
             return Number(token, _number(token))
         if token.kind == "string":
-            return Text(token, self._string(token))
+            return Text(token, string_of(token.text))
         if token.kind == "macro":
             return Number(token, CONSTANTS[token.text[1:]])
         if token.text == "'{" or token.text == "{":
             return self._vector(token)
-        if token.kind not in ("name", "system") or token.text in _KEYWORDS:
+        if token.kind not in ("name", "system") or token.text in KEYWORDS:
             raise self._unexpected(token, "an expression")
         if token.text == "inf":
             return Number(token, float("inf"))
@@ -257,12 +257,6 @@ class ExpressionParser:
                 self._expect(",")
         return Vector(token, tuple(items))
 
-    def _string(self, token: Token) -> str:
-        try:
-            return str(ast.literal_eval(token.text))
-        except (SyntaxError, ValueError) as error:
-            raise parse_error(token, f"{token.text} is not a string: {error}") from error
-
 
 def _innermost(pending: list[tuple[str, Token]]) -> str:
     """The kind of the innermost ``(`` or ``?`` that waits for its end."""
@@ -291,6 +285,8 @@ def _reduce(values: list[Expression], pending: list[tuple[str, Token]]) -> None:
 
 def _number(token: Token) -> float | int:
     text = token.text.replace("_", "")
+    if "'" in text:
+        return _sized(token, text.replace(" ", "").replace("\t", "").lower())
     if text.isdigit():
         value = int(text)
         if value >= 2**31:
@@ -302,5 +298,31 @@ def _number(token: Token) -> float | int:
     return float(text)
 
 
+def _sized(token: Token, text: str) -> int:
+    """``8'hff``, ``'b101``: a size in bits, a base, and digits of that base."""
+    size, _, rest = text.partition("'")
+    rest = rest.removeprefix("s")
+    bases = {"b": 2, "o": 8, "d": 10, "h": 16}
+    try:
+        value = int(rest[1:], bases[rest[0]])
+    except ValueError as error:
+        raise parse_error(token, f"{token.text} is not a number of base {bases[rest[0]]}") from error
+    bits = int(size) if size else 32
+    if not 1 <= bits <= 32 or value >= 2**bits:
+        raise parse_error(token, f"{token.text} does not fit its size: an integer has 32 bits")
+    return value - 2**32 if value >= 2**31 else value
+
+
 def _unquote(text: str) -> str:
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+    return string_of(text) if len(text) > 1 and text[0] == text[-1] == '"' else text
+
+
+def string_of(text: str) -> str:
+    """The characters of a string literal: escapes read, a line that goes on joined."""
+    return re.sub(r"\\(?:[ \t]*(\r\n|\n|\r)|([0-7]{1,3})|(.))", _unescaped, text[1:-1])
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    if match[1]:
+        return ""
+    return chr(int(match[2], 8)) if match[2] else {"n": "\n", "t": "\t"}.get(match[3], match[3])

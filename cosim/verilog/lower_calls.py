@@ -6,7 +6,7 @@ from cosim.devices.ir import Type
 from cosim.devices.tokens import parse_error, refusal
 from cosim.verilog.constants import CONSTANTS
 from cosim.verilog.lower_expressions import ExpressionLowering
-from cosim.verilog.scope import Branch, Term
+from cosim.verilog.scope import Branch, Constant, Term
 from cosim.verilog.ssa import Value
 from cosim.verilog.tree import Call, Name, Parameter
 
@@ -141,10 +141,11 @@ class CallLowering(ExpressionLowering):
     def _param_given(self, call: Call) -> Term:
         arguments = self.arguments_of(call, 1, 1)
         name = arguments[0]
-        if not isinstance(name, Name) or not isinstance(self.scope.find(name.token.text), Parameter):
+        symbol = self.scope.find(name.token.text) if isinstance(name, Name) else None
+        if not isinstance(symbol, Parameter) and not (isinstance(symbol, Constant) and symbol.parameter):
             raise parse_error(call.token, "$param_given takes the name of a parameter")
         assert self.given is not None
-        return Term(self.given(name.token.text))
+        return Term(self.given(symbol.token.text if isinstance(symbol, Parameter) else name.token.text))
 
     def _port_connected(self, call: Call) -> Term:
         self.net(self.arguments_of(call, 1, 1)[0], call.token)

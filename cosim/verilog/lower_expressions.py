@@ -56,6 +56,7 @@ class ExpressionLowering:
         self.parameters: dict[str, Value] = {}  # resolved values
         self.given: Callable[[str], Value] | None = None
         self.prefix = ""  # of names in an instance
+        self.uncertain = False  # inside a condition that changes in a run
         self._depth = 0
 
     # --- expressions --------------------------------------------------------------------------
@@ -215,12 +216,13 @@ class ExpressionLowering:
         """
         conditional = Conditional(condition, Region(), Region())
         before = self.environment
+        outer, self.uncertain = self.uncertain, self.uncertain or self.builder.varies(condition)
         sides = []
         for region, side in ((conditional.then, then), (conditional.other, other)):
             self.environment = dict(before)
             with self.builder.inside(region):
                 sides.append((side(), self.environment))
-        self.environment = before
+        self.environment, self.uncertain = before, outer
         self.builder.append(conditional)
         (a, first), (b, second) = sides
         for key in [*first, *(key for key in second if key not in first)]:

@@ -1,4 +1,4 @@
-"""Lowering, fourth part: analog functions, written out where they are called."""
+"""Lowering, fifth part: analog functions, written out where they are called."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ class ModuleLowering(StatementLowering):
             )
         self._depth += 1
         inputs = [
-            None if formal.direction == "output" else self._argument(actual, formal.dimensions != ())
+            None
+            if formal.direction == "output"
+            else self.elements(actual)
+            if formal.dimensions
+            else [self.value(actual)]
             for formal, actual in zip(function.arguments, arguments, strict=True)
         ]
         outer, self.scope = self.scope, Scope(self._module_scope())
@@ -64,15 +68,14 @@ class ModuleLowering(StatementLowering):
         for key in [key for key in self.environment if isinstance(key, str) and key.startswith(prefix)]:
             del self.environment[key]
 
-    def _argument(self, actual: Expression, array: bool) -> list[Value]:
-        if not array:
-            return [self.value(actual)]
+    def elements(self, actual: Expression) -> list[Value]:
+        """The values of an array, named or written out."""
         symbol = self.scope.find(actual.token.text) if isinstance(actual, Name) else None
         if isinstance(symbol, Slot | Constant) and symbol.bounds:
             return [self.plain(self._element_at(symbol, k)) for k in range(size(symbol.bounds))]
         items = flat(actual)
         if items is None:
-            raise parse_error(actual.token, "this argument is an array: give its name")
+            raise parse_error(actual.token, "an array is needed here: its name, or '{a, b, ...}")
         return [self.value(item) for item in items]
 
     def _bind(self, token: Token, values: list[Value] | None) -> None:

@@ -1,13 +1,13 @@
-"""Lowering, second part: statements and analog functions."""
+"""Lowering, fourth part: statements."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from cosim.devices.ir import Type
-from cosim.devices.tokens import Token, parse_error, refusal, words
-from cosim.verilog.lower_calls import CallLowering
+from cosim.devices.tokens import Token, parse_error, refusal
 from cosim.verilog.lower_expressions import Key
+from cosim.verilog.lower_tasks import TaskLowering
 from cosim.verilog.scope import Constant, Scope, Slot, Term, size
 from cosim.verilog.ssa import Loop, Merge, Region, Value
 from cosim.verilog.tree import (
@@ -35,14 +35,11 @@ from cosim.verilog.tree import (
 
 __all__ = ["StatementLowering", "assignments", "flat"]
 
-_PRINTS = words(
-    "$strobe $display $monitor $write $debug $info $warning $error $fdisplay $fwrite $fstrobe $fclose"
-)
 _TYPES: dict[str, Type] = {"real": "real", "integer": "integer", "string": "string", "genvar": "integer"}
 _MOST_TURNS = 20_000  # of a loop that is written out
 
 
-class StatementLowering(CallLowering):
+class StatementLowering(TaskLowering):
     """Carries an environment through statements; contributions are entries of it like variables."""
 
     _calling: tuple[str, ...] = ()
@@ -293,10 +290,12 @@ class StatementLowering(CallLowering):
         head, body = Region(), Region()
         with self.builder.inside(head):
             condition = self.arithmetic.boolean(self.value(node.condition), node.token)
+        outer, self.uncertain = self.uncertain, True
         with self.builder.inside(body):
             self.nested(node.body)
             if isinstance(node, For):
                 self._assign(node.after)
+            self.uncertain = outer
             changed = self.environment
             last = {key: self._loop_value(key, changed, node.token) for key in merges}
         for key in changed:
@@ -354,11 +353,9 @@ class StatementLowering(CallLowering):
 
     def _call_statement(self, call: Call) -> None:
         name = call.token.text
-        if name in _PRINTS:
-            self.notes.append(f"{call.token.where}: {name} is dropped: nothing is printed during a solve")
-        elif name == "$discontinuity":
+        if self.system_task(call):
             return
-        elif isinstance(self.scope.find(name), AnalogFunction):
+        if isinstance(self.scope.find(name), AnalogFunction):
             self.term(call)
         else:
             raise self.unknown_call(call)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cosim.devices.tokens import Token, parse_error, refusal, words
+from cosim.verilog.expressions import KEYWORDS
 from cosim.verilog.statements import TYPES, StatementParser
 from cosim.verilog.tree import (
     AnalogFunction,
@@ -44,7 +47,7 @@ def parse(tokens: list[Token]) -> Source:
 
 class _Parser(StatementParser):
     def __init__(self, tokens: list[Token]) -> None:
-        super().__init__(tokens)
+        super().__init__([_unescaped(token) for token in tokens])
         self._source = Source(notes=self.notes)
         self._natures: dict[str, str] = {}  # nature -> access function
         self._disciplines: set[str] = set(STANDARD_DISCIPLINES)
@@ -343,6 +346,13 @@ class _Parser(StatementParser):
             Argument(variable.token, direction, "real" if kind is None else kind.text, variable.dimensions)
             for variable in self._variables("real")
         ]
+
+
+def _unescaped(token: Token) -> Token:
+    """An escaped name as what it names; one that is a word of the language keeps its backslash."""
+    if token.kind != "name" or not token.text.startswith("\\") or token.text[1:] in KEYWORDS:
+        return token
+    return replace(token, text=token.text[1:])
 
 
 def _typed_argument(argument: Argument, types: dict[str, Variable]) -> Argument:

@@ -27,7 +27,7 @@ def hoist(region: Region, varies: Callable[[Value], bool], setup: Region) -> tup
         for item in source.items:
             if isinstance(item, Operation):
                 movable = all(map(constant, item.operands)) and (certain or item.opcode not in _MAY_FAIL)
-                movable = movable and (item.result is None or not varies(item.result))
+                movable = movable and (certain if item.result is None else not varies(item.result))
                 (target if movable else left).items.append(item)
                 if movable and item.result is not None:
                     moved.add(item.result)

@@ -79,6 +79,7 @@ class Constant:
 
     elements: tuple[Value, ...]
     bounds: tuple[tuple[int, int], ...] = ()
+    parameter: bool = False  # $param_given may ask for it
 
 
 Symbol: TypeAlias = Slot | Constant | Net | Bus | Branch | PortBranch | AnalogFunction | Parameter

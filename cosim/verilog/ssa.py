@@ -107,6 +107,11 @@ class Builder:
         """How many regions are open; 1 outside of every conditional and loop."""
         return len(self._regions)
 
+    @property
+    def region(self) -> Region:
+        """The innermost open region."""
+        return self._regions[-1]
+
     def fresh(self, kind: Type, *, varying: bool = False) -> Value:
         """A new value; ``varying`` if it changes while the parameters stay."""
         self._count += 1

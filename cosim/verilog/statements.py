@@ -262,10 +262,17 @@ class StatementParser(ExpressionParser):
 
     def _assignment(self) -> Assign:
         target = self._reference("a variable")
-        if (step := self._accept("++", "--")) is not None:
-            raise parse_error(step, f"{step.text!r} is not Verilog-A: write {target.token.text} = ... + 1")
+        self._refuse_update(target.token)
         self._expect("=")
         return Assign(target, self._expression())
+
+    def _refuse_update(self, target: Token) -> None:
+        """``x++`` and ``x += 1`` of other languages."""
+        first, second = self._peek(), self._peek(1)
+        if first in ("+", "-", "*", "/") and second in (first, "="):
+            raise parse_error(
+                target, f"'{first}{second}' is not Verilog-A: write {target.text} = {target.text} {first} ..."
+            )
 
     def _event(self, token: Token) -> Event:
         """``@(a or b, c) statement``, ``@name statement``."""
@@ -291,6 +298,7 @@ class StatementParser(ExpressionParser):
             raise self._unexpected(token, "a statement")
         self._at -= 1
         target = self._primary()
+        self._refuse_update(token)
         end = self._next()
         if isinstance(target, Name | Indexed) and end.text == "=":
             value = self._expression()
