@@ -41,7 +41,7 @@ def osdi_parameters(ir: DeviceIR) -> dict[str, str]:
 
 
 def osdi_aliases(ir: DeviceIR) -> dict[str, tuple[str, ...]]:
-    """Parameter -> its further names in the OSDI library; those that SPICE would read in its own way drop out."""
+    """Parameter -> its further names in the OSDI library, without those that SPICE reads in its own way."""
     taken = {name.lower() for name in (*_PARAMETERS, *osdi_parameters(ir).values())}
     found: dict[str, tuple[str, ...]] = {}
     for parameter in ir.parameters:

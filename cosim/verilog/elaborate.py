@@ -114,15 +114,15 @@ def _lower_module(lowering: ModuleLowering, frame: _Frame, source: Source, stack
     module = frame.module
     if module.name in stack:
         raise refusal(module.token, f"module {module.name} is placed inside itself")
-    saved = (lowering.scope, lowering.parameters, lowering.given, lowering.prefix)
+    saved = (lowering.scope, lowering.parameters, lowering.given, lowering.prefix, lowering.module)
     lowering.scope, lowering.parameters = Scope(), {}
-    lowering.given, lowering.prefix = frame.given, frame.prefix
+    lowering.given, lowering.prefix, lowering.module = frame.given, frame.prefix, module.name
     _declare(lowering, frame)
     for statement in module.analog:
         lowering.statement(statement)
     for instance in module.instances:
         _lower_instance(lowering, frame, instance, source, (*stack, module.name))
-    lowering.scope, lowering.parameters, lowering.given, lowering.prefix = saved
+    lowering.scope, lowering.parameters, lowering.given, lowering.prefix, lowering.module = saved
 
 
 def _lower_instance(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cosim.devices.ir import Type
+from cosim.devices.simulator import SIMULATOR_PARAMETERS
 from cosim.devices.tokens import parse_error, refusal
 from cosim.verilog.constants import CONSTANTS
 from cosim.verilog.lower_expressions import ExpressionLowering
@@ -35,6 +36,10 @@ class CallLowering(ExpressionLowering):
                 return self._analysis(call)
             case "$simparam":
                 return self._simparam(call)
+            case "$simparam$str":
+                return self._simparam_text(call)
+            case "$test$plusargs" | "$value$plusargs":
+                return Term(self.builder.literal(0))  # no command line is the model's
             case "$param_given":
                 return self._param_given(call)
             case "$port_connected":
@@ -134,9 +139,24 @@ class CallLowering(ExpressionLowering):
         name = self.value(arguments[0])
         if name.literal is None or name.type != "string":
             raise parse_error(call.token, '$simparam takes a name, such as "gmin"')
-        if len(arguments) == 1:
+        if len(arguments) == 2:
+            return Term(self.builder.emit("simparam", name, self.real_of(arguments[1], call.token)))
+        known = SIMULATOR_PARAMETERS.get(str(name.literal))
+        if known is None:
             raise refusal(call.token, f'$simparam("{name.literal}") needs a default as a second argument')
-        return Term(self.builder.emit("simparam", name, self.real_of(arguments[1], call.token)))
+        return Term(self.builder.emit("simparam", name, self.builder.literal(known)))
+
+    def _simparam_text(self, call: Call) -> Term:
+        """What a simulator would say of itself, as far as it is known while compiling."""
+        arguments = self.arguments_of(call, 1, 2)
+        name = self.value(arguments[0]).literal
+        if name == "module":
+            return Term(self.builder.literal(self.module))
+        if len(arguments) == 2:
+            return Term(self.value(arguments[1]))
+        raise refusal(
+            call.token, f'$simparam$str("{name}") is not known: give a default as a second argument'
+        )
 
     def _param_given(self, call: Call) -> Term:
         arguments = self.arguments_of(call, 1, 1)

@@ -56,6 +56,7 @@ class ExpressionLowering:
         self.parameters: dict[str, Value] = {}  # resolved values
         self.given: Callable[[str], Value] | None = None
         self.prefix = ""  # of names in an instance
+        self.module = ""  # whose statements these are
         self.uncertain = False  # inside a condition that changes in a run
         self._depth = 0
 
@@ -202,6 +203,8 @@ class ExpressionLowering:
                     return symbol.elements[0].type
                 if isinstance(symbol, Parameter):
                     return self.parameter(node.token, symbol).type
+                if node.token.text == "$simparam$str":
+                    return "string"
                 return "integer" if node.token.text in _INTEGER_CALLS else "real"
         return "real"
 

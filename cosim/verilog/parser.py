@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from cosim.devices.tokens import Token, parse_error, refusal, words
@@ -349,10 +350,11 @@ class _Parser(StatementParser):
 
 
 def _unescaped(token: Token) -> Token:
-    """An escaped name as what it names; one that is a word of the language keeps its backslash."""
-    if token.kind != "name" or not token.text.startswith("\\") or token.text[1:] in KEYWORDS:
+    """An escaped name as what it names; one that the grammar knows otherwise keeps its backslash."""
+    name = token.text[1:]
+    if token.kind != "name" or token.text[0] != "\\" or name in KEYWORDS or not re.search(r"\w", name):
         return token
-    return replace(token, text=token.text[1:])
+    return replace(token, text=name)
 
 
 def _typed_argument(argument: Argument, types: dict[str, Variable]) -> Argument:
