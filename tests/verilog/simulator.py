@@ -18,7 +18,8 @@ def run(ir: DeviceIR, deck: str, control: str, *, instance: Sequence[str] = ()) 
     library = build(print_c(ir, instance), ir.name).read_bytes()
     text = (
         f"* test\n{deck}\n.model dev {osdi_name(ir.name)}\n.options reltol=1e-6 abstol=1e-15 vntol=1e-9\n"
-        f".control\npre_osdi model.osdi\nset filetype=binary\n{control}\nwrite out.raw all\nquit 0\n.endc\n.end\n"
+        f".control\npre_osdi model.osdi\nset filetype=binary\n{control}\nwrite out.raw all\nquit 0\n"
+        ".endc\n.end\n"
     )
     job = Job(
         argv=(find_ngspice().path, "-n", "-b", "deck.cir"),

@@ -19,7 +19,8 @@ CELL = "v1 a 0 0.5\nn1 a 0 dev"
 def test_an_array_parameter_is_one_parameter_for_each_element():
     ir = cell(
         "I(p, n) <+ V(p, n)*(a[0] + 10*a[1] + 100*a[2] + 1000*m[1][0]) + ($param_given(a) ? 0.5 : 0);",
-        "parameter real a[0:2] = '{1, 2, 3} from (0:10); parameter real a_0 = 7; parameter integer k[1:2] = '{2{4}};"
+        "parameter real a[0:2] = '{1, 2, 3} from (0:10); parameter real a_0 = 7; "
+        "parameter integer k[1:2] = '{2{4}};"
         "localparam real m[0:1][0:1] = '{'{1, 2}, '{k[1], 4}};",
     )
     assert ir.parameter_names == ("a__0", "a__1", "a__2", "a_0", "k_1", "k_2")  # a_0 is the author's
@@ -34,7 +35,8 @@ def test_an_array_parameter_is_one_parameter_for_each_element():
 def test_an_instance_gives_an_array_a_string_and_an_element_of_its_own_array():
     ir = model(
         "module r(a, b); inout a, b; electrical a, b; parameter real g[0:1] = '{1, 2};"
-        'parameter string mode = "sum"; analog I(a, b) <+ (mode == "sum" ? g[0] + g[1] : g[0])*V(a, b); endmodule'
+        'parameter string mode = "sum";'
+        ' analog I(a, b) <+ (mode == "sum" ? g[0] + g[1] : g[0])*V(a, b); endmodule'
         " module m(p, n); inout p, n; electrical p, n; parameter real c[0:2] = '{3, 4, 5};"
         'r #(.g(\'{c[2], 7})) r1(p, n); r #(.mode("first")) r2(p, n); endmodule'
     )
