@@ -18,9 +18,10 @@ def hoist(region: Region, varies: Callable[[Value], bool], setup: Region) -> tup
     A condition that varies disappears in ``setup``: both of its sides are computed there.
     """
     moved: set[Value] = set()
+    left_behind: set[Value] = set()  # that do not vary, but may fail where control might not come
 
     def constant(value: Value) -> bool:
-        return value.literal is not None or value in moved or not varies(value)
+        return value.literal is not None or (value not in left_behind and not varies(value))
 
     def walk(source: Region, target: Region, certain: bool) -> Region:
         left = Region()
@@ -29,13 +30,14 @@ def hoist(region: Region, varies: Callable[[Value], bool], setup: Region) -> tup
                 movable = all(map(constant, item.operands)) and (certain or item.opcode not in _MAY_FAIL)
                 movable = movable and (certain if item.result is None else not varies(item.result))
                 (target if movable else left).items.append(item)
-                if movable and item.result is not None:
-                    moved.add(item.result)
+                if item.result is not None:
+                    (moved if movable else left_behind).add(item.result)
             elif isinstance(item, Conditional) and constant(item.condition):
                 split_conditional(item, target, left, certain)
             elif isinstance(item, Conditional):
                 then, other = (walk(side, target, False) for side in (item.then, item.other))
                 left.items.append(Conditional(item.condition, then, other, item.merges))
+                left_behind.update(merge.result for merge in item.merges)
             else:
                 left.items.append(item)
         return left
@@ -54,6 +56,7 @@ def hoist(region: Region, varies: Callable[[Value], bool], setup: Region) -> tup
                 moved.add(merge.result)
             else:
                 rest.append(merge)
+                left_behind.add(merge.result)
         left.items.append(Conditional(item.condition, sides[0], sides[1], rest))
 
     return walk(region, setup, True), moved

@@ -290,3 +290,23 @@ def test_refusals_name_the_place_and_the_reason(body: str, declarations: str, er
         cell(body, declarations)
     assert message in str(raised.value)
     assert ".va:" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "if (V(p,n) > 0) g = tanh(7/k);",
+        "if (V(p,n) > 0) begin if (b > 1) j = 7/k; else j = 3; g = 0.1*j; end",
+        "if (V(p,n) > 0) g = (b > 7%k) ? b : 2*b;",
+    ],
+)
+def test_what_may_fail_is_not_computed_where_control_does_not_come(body: str):
+    """A division that k = 0 spoils stays behind its condition, and so does what is made of it."""
+    ir = cell(
+        f"g = 0.5; {body} I(p,n) <+ g*V(p,n);",
+        "parameter real b = 0.5; parameter integer k = 2; real g; integer j;",
+    )
+    expected = {"tanh": math.tanh(3), "0.1": 0.3, "b : ": 1.0}
+    (g,) = (value for mark, value in expected.items() if mark in body)
+    assert current(ir, 2.0) == pytest.approx(2 * g, rel=1e-15)
+    assert current(ir, -2.0, k=0) == -1.0
