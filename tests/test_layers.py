@@ -29,7 +29,8 @@ devices.pruning devices.grounds devices.derivatives devices.mir devices.frontend
 devices.osdi_names devices.print_c devices.torch_functions devices.print_torch devices.print_cells
 verilog verilog.constants verilog.tree verilog.expressions verilog.statements verilog.parser verilog.ssa
 verilog.scope verilog.arithmetic verilog.circuit verilog.lower_expressions verilog.lower_calls
-verilog.lower_tasks verilog.lower_statements verilog.lower_functions verilog.derivatives verilog.parameters
+verilog.lower_filters verilog.tables verilog.lower_tables verilog.lower_tasks
+verilog.lower_statements verilog.lower_functions verilog.derivatives verilog.parameters
 verilog.elaborate verilog.regions
 verilog.compile
 devices.build devices.catalogue devices.inverse devices.hold devices.simulated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 from cosim.devices.tokens import Token, parse_error, refusal
@@ -26,7 +27,7 @@ from cosim.verilog.tree import (
     Vector,
 )
 
-__all__ = ["ExpressionLowering", "Key"]
+__all__ = ["ExpressionLowering", "Key", "flat"]
 
 # a variable's element; or ("flow" | "potential" | "rules", branch); or ("equation", unknown)
 Key: TypeAlias = str | tuple[str, str] | tuple[str, int]
@@ -463,6 +464,21 @@ class ExpressionLowering:
             raise parse_error(call.token, f"an argument of {call.token.text} is empty")
         return given
 
+    def elements(self, expression: Expression) -> list[Value]:
+        """The values of an array, named or written out."""
+        symbol = self.scope.find(expression.token.text) if isinstance(expression, Name) else None
+        if isinstance(symbol, Slot | Constant) and symbol.bounds:
+            return [self.plain(self._element_at(symbol, k)) for k in range(size(symbol.bounds))]
+        items = flat(expression)
+        if items is None:
+            raise parse_error(expression.token, "an array is needed here: its name, or '{a, b, ...}")
+        return [self.value(item) for item in items]
+
+    def give_up(self, token: Token, message: str) -> None:
+        """Where control comes here the model has no solution, for a reason with its place in the file."""
+        place = f"{Path(token.file).name}:{token.line}"
+        self.builder.effect("fatal", self.builder.literal(f"{place}: {message}"))
+
     def arguments_of(self, call: Call, least: int, most: int) -> list[Expression]:
         given = [argument for argument in call.arguments if argument is not None]
         if not least <= len(given) <= most:
@@ -472,3 +488,13 @@ class ExpressionLowering:
 
     def real_of(self, expression: Expression, place: Token) -> Value:
         return self.arithmetic.real(self.value(expression), place)
+
+
+def flat(value: Expression) -> list[Expression] | None:
+    """The values of a (nested) vector, rows first."""
+    if not isinstance(value, Vector):
+        return None
+    items: list[Expression] = []
+    for item in value.items:
+        items.extend(flat(item) or [item])
+    return items
