@@ -81,7 +81,7 @@ static inline int32_t cosim_irem(int32_t a, int32_t b, bool *failed) {
   if (b == 0) { *failed = true; return 0; }
   return b == -1 ? 0 : a % b;
 }
-/* what derivatives need to be finite where the slope of a function is not; see cosim/devices/derivatives.py */
+/* what derivatives need to be finite where the slope of a function is not; see cosim/verilog/rules.py */
 static inline double cosim_nonzero(double a, double b) { return a == 0.0 ? b : a; }
 static inline double cosim_finite(double a) { return a - a == 0.0 ? a : 0.0; }
 static inline double cosim_ln_positive(double a) { return a > 0.0 ? log(a) : 0.0; }

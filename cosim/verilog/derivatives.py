@@ -1,50 +1,18 @@
-"""Exact derivatives: forward differentiation of structured SSA, sparse, with respect to the probes.
-
-The rules are those of ``devices.derivatives``.
-"""
+"""Exact derivatives: forward differentiation of structured SSA, sparse, with respect to the probes."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
 
-from cosim.devices.derivatives import RULES
 from cosim.verilog.circuit import Probe
+from cosim.verilog.rules import RULES, Code
 from cosim.verilog.ssa import DERIVATIVE, Builder, Conditional, Loop, Merge, Operation, Region, Value, walk
 
 __all__ = ["Differentiated", "differentiate"]
 
 Slopes = dict[str, Value]  # by the name of the probe; absent: 0
-
-
-class _Code:
-    """What the rules of ``devices.derivatives`` write with; a tangent of None is 0."""
-
-    def __init__(self, builder: Builder) -> None:
-        self.op = builder.emit
-        self.number = builder.literal
-        self.one = builder.literal(1.0)
-
-    def times(self, factor: Value, tangent: Value | None) -> Value | None:
-        return None if tangent is None else self.op("fmul", factor, tangent)
-
-    def over(self, tangent: Value | None, divisor: Value) -> Value | None:
-        return None if tangent is None else self.op("fdiv", tangent, divisor)
-
-    def negative(self, tangent: Value | None) -> Value | None:
-        return None if tangent is None else self.op("fneg", tangent)
-
-    def plus(self, a: Value | None, b: Value | None) -> Value | None:
-        if a is None or b is None:
-            return b if a is None else a
-        return self.op("fadd", a, b)
-
-    def minus(self, a: Value | None, b: Value | None) -> Value | None:
-        if a is None or b is None:
-            return self.negative(b) if a is None else a
-        return self.op("fsub", a, b)
 
 
 class _Differentiator:
@@ -54,7 +22,7 @@ class _Differentiator:
         self.builder = builder
         self.values: dict[Value, Value] = {}
         self.slopes: dict[Value, Slopes] = {p.value: {n: builder.literal(1.0)} for n, p in probes.items()}
-        self._code = _Code(builder)
+        self._code = Code(builder)
         self.resolved = False  # whether a ddx got its value here; its own slopes are missing then
         self._open: set[Value] = set()  # values that a ddx is part of
         self._by_node: dict[str, list[tuple[str, float]]] = {}
@@ -92,11 +60,10 @@ class _Differentiator:
         inner = [self.slopes.get(v, {}) for v in item.operands]
         if not any(inner) or item.opcode not in RULES or result.literal is not None:
             return
-        known = {v: float(v.literal) for v in operands if v.type == "real" and v.literal is not None}
-        rule = cast(Any, RULES[item.opcode])  # the rules are written for names of values; values do as well
+        rule = RULES[item.opcode]
         slopes: Slopes = {}
         for name in dict.fromkeys(name for slopes_of in inner for name in slopes_of):
-            slope = rule(self._code, result, operands, [s.get(name) for s in inner], known)
+            slope = rule(self._code, result, operands, [s.get(name) for s in inner])
             if slope is not None:
                 slopes[name] = slope
         if slopes:

@@ -83,8 +83,23 @@ class ExpressionParser:
     def _expect(self, text: str) -> Token:
         token = self._next()
         if token.text != text:
+            before = self.tokens[self._at - 2]
+            if text == ";" and (before.file, before.line) != (token.file, token.line):
+                raise parse_error(before, f"';' is missing behind {before.text!r}")
             raise self._unexpected(token, repr(text))
         return token
+
+    def _comma(self) -> None:
+        """Between the items of a list in parentheses."""
+        if self._peek() != ")" and not self._accept(","):
+            raise self._unexpected(self._next(), "',' or ')'")
+
+    def _goes_on(self) -> bool:
+        """Whether another name of a declaration follows: a ``,`` here, and not the ``;`` at its end."""
+        if self._accept(","):
+            return True
+        self._expect(";")
+        return False
 
     def _name(self, what: str) -> Token:
         token = self._next()
@@ -205,6 +220,8 @@ class ExpressionParser:
             return self._call(token)
         if self._peek() == "[":
             return Indexed(token, self._indices())
+        if self._peek() == ".":
+            raise refusal(token, "hierarchical names are not supported: declare the quantity in this module")
         return Call(token, ()) if token.kind == "system" else Name(token)
 
     def _call(self, token: Token) -> Expression:
@@ -222,10 +239,9 @@ class ExpressionParser:
                 arguments.append(None)
             else:
                 arguments.append(self._expression())
-            if self._peek() != ")":
-                self._expect(",")
-                if self._peek() == ")":
-                    arguments.append(None)
+            if self._peek() == "," and self._peek(1) == ")":
+                arguments.append(None)
+            self._comma()
         self._deeper(-1)
         return Call(token, tuple(arguments))
 

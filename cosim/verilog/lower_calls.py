@@ -53,9 +53,17 @@ class CallLowering(ExpressionLowering):
             case "$mfactor":
                 return Term(self.input_of("mfactor", "mfactor"))
             case name if name in _NOISE:
-                self.circuit_of(call.token)
-                return Term(self.builder.literal(0.0))  # nothing in the large-signal equations
+                return self._noise(call)
         return None
+
+    def _noise(self, call: Call) -> Term:
+        """Nothing in the large-signal equations."""
+        self.circuit_of(call.token)
+        name = call.token.text
+        stimulus = "give the stimulus to a source outside the model"
+        why = stimulus if name == "ac_stim" else "there is no noise analysis"
+        self.notes.append(f"{call.token.where}: {name} is left out: {why}")
+        return Term(self.builder.literal(0.0))
 
     def _ddt(self, call: Call) -> Term:
         self.circuit_of(call.token)

@@ -150,8 +150,7 @@ class _Parser(StatementParser):
             token = self._name("a port")
             module.ports.append(token)
             module.nets.append(Net(token, discipline, bus or self._bus()))
-            if self._peek() != ")":
-                self._expect(",")
+            self._comma()
 
     def _bus(self) -> Range | None:
         ranges = self._ranges()
@@ -214,9 +213,8 @@ class _Parser(StatementParser):
             if discipline or bus is not None:
                 module.nets.append(Net(token, discipline, bus))
             self._attributes()
-            if self._accept(";"):
+            if not self._goes_on():
                 return
-            self._expect(",")
 
     def _nets(self, module: Module, discipline: str, *, ground: bool = False) -> None:
         shared = self._bus()
@@ -227,9 +225,8 @@ class _Parser(StatementParser):
                 self._note(token, "an initial value of a net: ignored, use nodeset or ic of the simulator")
                 self._expression()
             self._attributes()
-            if self._accept(";"):
+            if not self._goes_on():
                 return
-            self._expect(",")
 
     def _branches(self, module: Module) -> None:
         while True:
@@ -250,7 +247,8 @@ class _Parser(StatementParser):
                     break
                 if self._peek() == "(":
                     break
-            if self._accept(";"):
+            if self._peek() != "(":
+                self._expect(";")
                 return
 
     def _nets_or_instance(self, module: Module, first: Token) -> None:
@@ -277,9 +275,8 @@ class _Parser(StatementParser):
             self._expect("(")
             connections = tuple(self._connections())
             module.instances.append(Instance(token, kind, tuple(parameters), connections))
-            if self._accept(";"):
+            if not self._goes_on():
                 return
-            self._expect(",")
 
     def _connections(self) -> list[tuple[str, Expression | None]]:
         """``.name(value), ...`` or ``value, ...`` up to the ``)``."""
@@ -293,8 +290,7 @@ class _Parser(StatementParser):
                 found.append((name, value))
             else:
                 found.append(("", None if self._peek() == "," else self._expression()))
-            if self._peek() != ")":
-                self._expect(",")
+            self._comma()
         return found
 
     def _analog(self, module: Module, token: Token) -> None:
@@ -318,8 +314,7 @@ class _Parser(StatementParser):
                     type_ = word.text
                 name = self._name("an argument")
                 arguments.append(Argument(name, direction, type_, self._ranges()))
-                if self._peek() != ")":
-                    self._expect(",")
+                self._comma()
         self._expect(";")
         variables: list[Variable] = []
         body: list[Statement] = []

@@ -31,7 +31,13 @@ from cosim.verilog.tree import (
 __all__ = ["TYPES", "StatementParser"]
 
 TYPES = words("real integer string genvar")
-_DIGITAL_STATEMENTS = words("forever wait fork join disable assign deassign force release casex casez")
+_DIGITAL_STATEMENTS = {
+    **dict.fromkeys(
+        words("forever wait fork join disable assign deassign force release"), "write analog statements"
+    ),
+    **dict.fromkeys(words("casex casez"), "write 'case'"),
+    **dict.fromkeys(words("posedge negedge"), "write @(cross(V(node) - threshold, 1))"),
+}
 _CLOSING = words("end endcase endfunction endmodule else module analog endgenerate")
 _DEEPEST = 150  # statements within one another; else if counts once
 
@@ -66,9 +72,8 @@ class StatementParser(ExpressionParser):
             initial = self._expression() if self._accept("=") else None
             self._attributes()
             found.append(Variable(token, kind, dimensions, initial))
-            if self._accept(";"):
+            if not self._goes_on():
                 return found
-            self._expect(",")
 
     def _parameters(self, word: Token, attributes: dict[str, str]) -> list[Parameter]:
         """The rest of a ``parameter`` or ``localparam`` declaration, up to its ``;`` or ``)``."""
@@ -186,7 +191,7 @@ class StatementParser(ExpressionParser):
             case "@":
                 return self._event(token)
         if token.text in _DIGITAL_STATEMENTS:
-            raise refusal(token, f"{token.text!r} is digital Verilog: write analog statements")
+            raise refusal(token, f"{token.text!r} is digital Verilog: {_DIGITAL_STATEMENTS[token.text]}")
         return self._simple(token)
 
     def _block(self, token: Token) -> Block:
@@ -279,6 +284,8 @@ class StatementParser(ExpressionParser):
         events = []
         if self._accept("("):
             while True:
+                if (word := self._accept("posedge", "negedge")) is not None:
+                    raise refusal(word, f"{word.text!r} is digital Verilog: {_DIGITAL_STATEMENTS[word.text]}")
                 event = self._primary()
                 if isinstance(event, Name):
                     event = Call(event.token, ())

@@ -31,6 +31,34 @@ def cell(body: str, declarations: str = "") -> DeviceIR:
     )
 
 
+def module(
+    body: str = "I(p, n) <+ V(p, n)/r;", declarations: str = "", parameter: str = "real r = 2.0"
+) -> str:
+    """A file with one module, whose declarations start in line 4 and whose body starts in line 6."""
+    return (
+        '`include "disciplines.vams"\n'
+        "module m(p, n); inout p, n; electrical p, n;\n"
+        f"parameter {parameter};\n"
+        f"{declarations}\n"
+        "analog begin\n"
+        f"{body}\n"
+        "end\n"
+        "endmodule\n"
+    )
+
+
+def write(folder: Path, text: str, name: str = "m.va") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def current_of(folder: Path, text: str, **given: Scalar) -> float:
+    """The static current into p at V(p, n) = 0.5 V, of a file with this text."""
+    return float(at(compile_verilog(write(folder, text)), [0.5, 0.0], **given).resist[0])
+
+
 def at(
     ir: DeviceIR,
     unknowns: Mapping[str, float] | Sequence[float],

@@ -10,6 +10,7 @@ import cosim
 from cosim.devices.build import compile_model
 from cosim.devices.ir import DeviceIR
 from cosim.verilog.compile import compile_verilog
+from verilog.host import write
 
 LINES = """module m(p, n); inout p, n; electrical p, n;
 parameter real g = 1m;
@@ -20,13 +21,6 @@ $strobe("%g", V(p, n));
 end
 endmodule
 """
-
-
-def write(folder: Path, text: str, name: str = "m.va") -> Path:
-    folder.mkdir(exist_ok=True)
-    path = folder / name
-    path.write_text(text)
-    return path
 
 
 def test_what_was_left_out_is_noted_with_its_line(tmp_path: Path):

@@ -1,0 +1,49 @@
+"""Functions and tasks of Verilog-AMS that cosim does not have, each with what to write instead."""
+
+from __future__ import annotations
+
+from cosim.devices.tokens import words
+
+__all__ = ["REMEDIES", "remedy"]
+
+_RANDOM = "random numbers are not drawn inside a model: draw in Python and pass an instance parameter"
+_FILTER = "is not supported: write the filter with an internal node and ddt"
+_FILES = "file access is not supported: pass the values as parameters"
+_TESTS = "is not supported: use a parameter"
+
+# "prefix*" stands for every name that starts so
+REMEDIES = {
+    "transition": "is not supported: use an internal node with ddt, or tanh, for a smooth edge",
+    "slew": "is not supported: use an internal node with ddt and a limited current",
+    "absdelay": "is not supported: use a chain of RC nodes",
+    "last_crossing": "is not supported: use an internal node as the state",
+    "laplace_*": _FILTER,
+    "zi_*": _FILTER,
+    "$table_model": "is not supported: use a polynomial or an analog function",
+    "$bound_step": "is not supported: delete it and set the maximum step of the analysis",
+    "$random": _RANDOM,
+    "$arandom": _RANDOM,
+    "$rdist_*": _RANDOM,
+    "$dist_*": _RANDOM,
+    "$test$*": _TESTS,
+    "$value$*": _TESTS,
+    **dict.fromkeys(
+        words(
+            "$fopen $fgets $fscanf $fread $fseek $ftell $rewind $ferror $feof $swrite $sformat $sscanf "
+            "$readmemh $readmemb"
+        ),
+        _FILES,
+    ),
+}
+
+
+def remedy(name: str) -> str | None:
+    """Why ``name`` cannot be called, and what to write instead; None for a name that nobody knows.
+
+    >>> remedy("laplace_nd")
+    'laplace_nd is not supported: write the filter with an internal node and ddt'
+    """
+    for known, text in REMEDIES.items():
+        if name == known or (known.endswith("*") and name.startswith(known[:-1])):
+            return f"{name}{' ' if text.startswith('is ') else ': '}{text}"
+    return None
