@@ -1,8 +1,9 @@
 """Newton where rounding stops the others: floating lines, broken lines, cells that short their drivers.
 
 Each step solves two meshes without a subtraction (``mesh``): cells as their chords f(e)/e, whose
-solution obeys Kirchhoff's laws to the last digit whatever floats, then what the chords left wrong, with
-the cells' slopes.
+solution obeys Kirchhoff's laws to the last digit whatever floats, and Newton's step with the cells' slopes
+for what the device's equations leave. Chords at the voltages after the step are taken where they leave
+less than before it: far from the solution of steep cells they may lead astray.
 The column currents are those of the chords. They count once ``linear``'s elimination, which shares no code
 with this one, agrees with them for the chords at the voltages that were found.
 """
@@ -23,6 +24,7 @@ __all__ = ["Exact", "adjoint_voltages", "solve_exact"]
 _LEAK = 1e-10  # of each cell's slope, from its nodes to 0 V in corrections, or rounding moves what floats
 _SHORTEST = 1e-3  # step length below which no correction helps
 _CONVERGED = 1e-14  # of the sum of all cell currents
+_STEPPED = 1e-8  # the same after a step, whose leak may be all that is left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +39,25 @@ class Exact:
 
 @dataclass(frozen=True, kw_only=True)
 class _Guess:
-    """Solved chords, and what the device's equations say of the voltages."""
+    """Cell voltages and currents that obey Kirchhoff's laws, and what the device's equations say of them."""
 
     volts: torch.Tensor
+    current: torch.Tensor
     sensed: torch.Tensor
-    cell_current: torch.Tensor
+    cell_current: torch.Tensor  # by the device's equations, as the slope
     slope: torch.Tensor
-    residual: torch.Tensor  # device current less chord current, A
+
+    @property
+    def residual(self) -> torch.Tensor:
+        return self.cell_current - self.current
 
     @property
     def merit(self) -> torch.Tensor:
         return self.residual.abs().sum((-2, -1))
+
+    def converged(self, relative: float) -> torch.Tensor:
+        """True where no more than this of the sum of all cell currents is left."""
+        return self.merit <= relative * self.cell_current.abs().sum((-2, -1))
 
     def replaced(self, other: _Guess, where: torch.Tensor) -> _Guess:
         parts = {
@@ -71,44 +81,63 @@ def solve_exact(network: Network, guess: torch.Tensor, current: torch.Tensor, ma
     now = now.replaced(other, (other.merit < now.merit) | ~torch.isfinite(now.merit))
     iterations = torch.ones(len(drive), dtype=torch.long, device=drive.device)
     moving = torch.ones_like(iterations, dtype=torch.bool)
+    chorded = moving.clone()  # obeys Kirchhoff's laws to the last digit: the leak is not in it
     for _ in range(max_steps):
-        scale = now.cell_current.abs().sum((-2, -1))
-        moving &= torch.isfinite(now.merit) & (now.merit > _CONVERGED * scale)
+        moving &= torch.isfinite(now.merit) & ~(chorded & now.converged(_CONVERGED))
         if not bool(moving.any()):
             break
-        step, _ = solve_mesh(now.slope.clamp(min=0), network.segments, 0 * drive, -now.residual, leak=_LEAK)
-        length, waiting, old = 1.0, moving.clone(), now
-        while bool(waiting.any()) and length >= _SHORTEST:
-            new = _from_volts(network, old.volts + length * step, drive)
-            better = waiting & (new.merit < 0.9999 * old.merit)
-            now = now.replaced(new, better)
-            waiting &= ~better
-            length /= 4
+        new, shorter = _stepped(network, now, drive, moving)
+        chords = _from_volts(network, new.volts, drive)
+        improved = chords.merit < 0.9999 * now.merit
+        ended = ~shorter | new.converged(_STEPPED)
+        now = now.replaced(new.replaced(chords, improved | ended), moving)
         iterations += moving
-        moving &= ~waiting
-    converged = now.merit <= 1e3 * _CONVERGED * now.cell_current.abs().sum((-2, -1))
+        moving &= improved | ~(ended & chorded)
+        chorded = improved | ended
+    now = _from_volts(network, now.volts, drive)
     return Exact(
         volts=now.volts,
         sensed=now.sensed,
-        verdict=_compare(network, now, drive, converged),
+        verdict=_compare(network, now, drive, now.converged(1e3 * _CONVERGED)),
         iterations=iterations,
     )
 
 
+def _stepped(
+    network: Network, old: _Guess, drive: torch.Tensor, moving: torch.Tensor
+) -> tuple[_Guess, torch.Tensor]:
+    """After the longest part of Newton's step that shrinks the merit, and where there is one."""
+    slope = old.slope.clamp(min=0)
+    step, _ = solve_mesh(slope, network.segments, 0 * drive, -old.residual, leak=_LEAK)
+    flow = slope * step + old.residual
+    now, waiting, length = old, moving, 1.0
+    while bool(waiting.any()) and length >= _SHORTEST:
+        new = _guess(network, old.volts + length * step, old.current + length * flow)
+        better = waiting & (new.merit < 0.9999 * old.merit)
+        now, waiting = now.replaced(new, better), waiting & ~better
+        length /= 4
+    return now, moving & ~waiting
+
+
 def _from_volts(network: Network, volts: torch.Tensor, drive: torch.Tensor) -> _Guess:
-    cell_current, slope = _law(network, volts)
-    return _chords(network, _chord(volts, cell_current, slope), drive)
+    return _chords(network, _chord(volts, *_law(network, volts)), drive)
 
 
 def _chords(network: Network, chord: torch.Tensor, drive: torch.Tensor) -> _Guess:
     volts, sensed = solve_mesh(chord, network.segments, drive)
+    return _guess(network, volts, chord * volts, sensed)
+
+
+def _guess(
+    network: Network, volts: torch.Tensor, current: torch.Tensor, sensed: torch.Tensor | None = None
+) -> _Guess:
     cell_current, slope = _law(network, volts)
     return _Guess(
         volts=volts,
-        sensed=sensed,
+        current=current,
+        sensed=current.sum(-2) if sensed is None else sensed,
         cell_current=cell_current,
         slope=slope,
-        residual=cell_current - chord * volts,
     )
 
 

@@ -103,9 +103,9 @@ class Newton:
         part = network.pick(ALL, left)
         point = self._with_factors(part)
         some = self._found(part, point.current, point.iterations, tolerance)
-        better = ~found.accepted[:, left] & (
-            some.accepted | ~(some.verdict.error > found.verdict.error[:, left])
-        )
+        known, own = found.verdict.finite[:, left], some.verdict.finite
+        lower = own & ~(some.verdict.error > found.verdict.error[:, left])
+        better = ~found.accepted[:, left] & (some.accepted | lower | ~known)
         return _merged(found, left, some, better)
 
     def _refined(self, network: Network, found: Found, tolerance: float) -> Found:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from cosim.devices.device import Device
 from cosim.solvers.newton import solve_newton
 from cosim.wires import Wires
 from reference.nodal import nodal_solve
+from reference.star_mesh import star_mesh_currents
 from solvers.cases import cells, inputs, ohms
 from solvers.stand_in import Diode, Sinh, stand_in_tile
 from tolerances import NEWTON_EXACT
@@ -79,6 +81,28 @@ def test_a_million_between_on_and_off(n: int):
 @pytest.mark.parametrize("n", SIZES)
 def test_voltages_of_both_signs_on_rectifying_cells(n: int):
     solved(stand_in_tile(Diode(), state=1e-3 * cells(n, n), wires=WIRES), inputs(3, n, volt=0.7))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_steep_cells_at_three_volts_in_broken_lines(seed: int):
+    """Chords at one voltage say little of cells at another: a factor of 10^9 between 0 and 3 V."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def broken(*shape: int) -> torch.Tensor:
+        ohm = 10 ** (3 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1)
+        return torch.where(torch.rand(*shape, generator=generator) < 0.3, torch.inf, ohm)
+
+    wires = Wires(row=broken(4, 2), column=broken(3, 3), source=broken(4), sense=broken(3))
+    state, volts = cells(4, 3, seed=seed), inputs(3, 4, volt=3.0, seed=seed)
+    solution = solve_newton(stand_in_tile(Sinh(8.0), state=state, wires=wires), volts)
+    assert solution.status.tolist() == [Status.SOLVED] * 3
+
+    def cell(v: Any) -> Any:
+        return state.numpy() / 8 * np.sinh(8 * v), state.numpy() * np.cosh(8 * v)
+
+    truth = star_mesh_currents(volts.numpy(), (4, 3), cell=cell, **ohms(wires))[0].astype(float)
+    error = (solution.currents - torch.from_numpy(truth)).abs().amax(-1)
+    assert bool((error <= solution.stats["error_bound"]).all())
 
 
 def test_vectors_from_nothing_to_ten_volts_in_one_batch():
