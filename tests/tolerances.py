@@ -184,3 +184,5 @@ ONE_POINT = 1.0
 STRONG_DRIVE = 0.9
 # A: a current through 0.01 S between node voltages of 20 V, each rounded to 4e-15 V
 ROUNDED_CURRENT = 1e-16
+# relative, of the largest output: a filter's step response in ngspice at steps of 1/500 of a time constant
+FILTER_STEP = 1e-3

@@ -153,15 +153,17 @@ class Arithmetic:
             compare = "lt" if name == "min" else "gt"
             return self.builder.choose(emit(("f" if a.type == "real" else "i") + compare, a, b), a, b)
         if name == "abs":
-            value = self._number(values[0], token)
-            zero = self.builder.literal(0.0 if value.type == "real" else 0)
-            negative = emit("flt" if value.type == "real" else "ilt", value, zero)
-            return self.builder.choose(negative, self.unary_minus(value), value)
+            return self.magnitude(self._number(values[0], token))
         if name == "clog2":
             return emit("clog2", self.integer(values[0], token))
         if name == "int":
             return self._truncate(self.real(values[0], token))
         return self.limexp(self.real(values[0], token))
+
+    def magnitude(self, value: Value) -> Value:
+        zero = self.builder.literal(0.0 if value.type == "real" else 0)
+        negative = self.builder.emit("flt" if value.type == "real" else "ilt", value, zero)
+        return self.builder.choose(negative, self.unary_minus(value), value)
 
     def unary_minus(self, value: Value) -> Value:
         return self.builder.emit("fneg" if value.type == "real" else "ineg", value)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 from cosim.devices.tokens import Token, parse_error, refusal
 from cosim.verilog.arithmetic import FUNCTION_NAMES, Arithmetic
 from cosim.verilog.circuit import Circuit
-from cosim.verilog.refusals import remedy
+from cosim.verilog.refusals import unknown_call
 from cosim.verilog.scope import Branch, Bus, Constant, Net, PortBranch, Scope, Slot, Term, size
 from cosim.verilog.ssa import Builder, Conditional, Region, Value
 from cosim.verilog.tree import (
@@ -27,7 +28,7 @@ from cosim.verilog.tree import (
     Vector,
 )
 
-__all__ = ["ExpressionLowering", "Key"]
+__all__ = ["ExpressionLowering", "Key", "flat"]
 
 # a variable's element; or ("flow" | "potential" | "rules", branch); or ("equation", unknown)
 Key: TypeAlias = str | tuple[str, str] | tuple[str, int]
@@ -446,16 +447,11 @@ class ExpressionLowering:
         if plain in FUNCTION_NAMES:
             values = [self.value(argument) for argument in self.all_given(call)]
             return Term(self.arithmetic.function(call.token, plain, values))
-        raise self.unknown_call(call)
+        raise unknown_call(call.token)
 
     def system_call(self, call: Call) -> Term | None:
         """An analog operator or a system function; None if ``call`` is neither."""
         return None
-
-    def unknown_call(self, call: Call) -> Exception:
-        if (message := remedy(call.token.text)) is not None:
-            return refusal(call.token, message)
-        return parse_error(call.token, f"function {call.token.text} is not known")
 
     def user_function(self, call: Call, function: AnalogFunction) -> Value:
         raise refusal(call.token, "an analog function cannot set a parameter: write the expression")
@@ -466,6 +462,21 @@ class ExpressionLowering:
             raise parse_error(call.token, f"an argument of {call.token.text} is empty")
         return given
 
+    def elements(self, expression: Expression) -> list[Value]:
+        """The values of an array, named or written out."""
+        symbol = self.scope.find(expression.token.text) if isinstance(expression, Name) else None
+        if isinstance(symbol, Slot | Constant) and symbol.bounds:
+            return [self.plain(self._element_at(symbol, k)) for k in range(size(symbol.bounds))]
+        items = flat(expression)
+        if items is None:
+            raise parse_error(expression.token, "an array is needed here: its name, or '{a, b, ...}")
+        return [self.value(item) for item in items]
+
+    def give_up(self, token: Token, message: str) -> None:
+        """Where control comes here the model has no solution, for a reason with its place in the file."""
+        place = f"{Path(token.file).name}:{token.line}"
+        self.builder.effect("fatal", self.builder.literal(f"{place}: {message}"))
+
     def arguments_of(self, call: Call, least: int, most: int) -> list[Expression]:
         given = [argument for argument in call.arguments if argument is not None]
         if not least <= len(given) <= most:
@@ -475,3 +486,13 @@ class ExpressionLowering:
 
     def real_of(self, expression: Expression, place: Token) -> Value:
         return self.arithmetic.real(self.value(expression), place)
+
+
+def flat(value: Expression) -> list[Expression] | None:
+    """The values of a (nested) vector, rows first."""
+    if not isinstance(value, Vector):
+        return None
+    items: list[Expression] = []
+    for item in value.items:
+        items.extend(flat(item) or [item])
+    return items

@@ -1,10 +1,10 @@
-"""Lowering, fifth part: analog functions, written out where they are called."""
+"""Lowering, seventh part: analog functions, written out where they are called."""
 
 from __future__ import annotations
 
 from cosim.devices.tokens import Token, parse_error, refusal
-from cosim.verilog.lower_statements import StatementLowering, flat
-from cosim.verilog.scope import Constant, Scope, Slot, Term, size
+from cosim.verilog.lower_statements import StatementLowering
+from cosim.verilog.scope import Scope, Slot, Term
 from cosim.verilog.ssa import Value
 from cosim.verilog.tree import AnalogFunction, Call, Expression, Indexed, Name, Variable
 
@@ -67,16 +67,6 @@ class ModuleLowering(StatementLowering):
     def _forget(self, prefix: str) -> None:
         for key in [key for key in self.environment if isinstance(key, str) and key.startswith(prefix)]:
             del self.environment[key]
-
-    def elements(self, actual: Expression) -> list[Value]:
-        """The values of an array, named or written out."""
-        symbol = self.scope.find(actual.token.text) if isinstance(actual, Name) else None
-        if isinstance(symbol, Slot | Constant) and symbol.bounds:
-            return [self.plain(self._element_at(symbol, k)) for k in range(size(symbol.bounds))]
-        items = flat(actual)
-        if items is None:
-            raise parse_error(actual.token, "an array is needed here: its name, or '{a, b, ...}")
-        return [self.value(item) for item in items]
 
     def _bind(self, token: Token, values: list[Value] | None) -> None:
         slot = self.scope.symbols[token.text]

@@ -1,4 +1,4 @@
-"""Lowering, fourth part: statements."""
+"""Lowering, sixth part: statements."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from cosim.devices.ir import Type
 from cosim.devices.tokens import Token, parse_error, refusal
-from cosim.verilog.lower_expressions import Key
+from cosim.verilog.lower_expressions import Key, flat
 from cosim.verilog.lower_tasks import TaskLowering
+from cosim.verilog.refusals import unknown_call
 from cosim.verilog.scope import Constant, Scope, Slot, Term, size
 from cosim.verilog.ssa import Loop, Merge, Region, Value
 from cosim.verilog.tree import (
@@ -29,11 +30,10 @@ from cosim.verilog.tree import (
     Repeat,
     Statement,
     Variable,
-    Vector,
     While,
 )
 
-__all__ = ["StatementLowering", "assignments", "flat"]
+__all__ = ["StatementLowering", "assignments"]
 
 _TYPES: dict[str, Type] = {"real": "real", "integer": "integer", "string": "string", "genvar": "integer"}
 _MOST_TURNS = 20_000  # of a loop that is written out
@@ -358,22 +358,12 @@ class StatementLowering(TaskLowering):
         if isinstance(self.scope.find(name), AnalogFunction):
             self.term(call)
         else:
-            raise self.unknown_call(call)
+            raise unknown_call(call.token)
 
 
 def _operator(place: Token, text: str) -> Token:
     """An operator that the language implies, with the place of what implies it."""
     return replace(place, kind="operator", text=text)
-
-
-def flat(value: Expression) -> list[Expression] | None:
-    """The values of a (nested) vector, rows first."""
-    if not isinstance(value, Vector):
-        return None
-    items: list[Expression] = []
-    for item in value.items:
-        items.extend(flat(item) or [item])
-    return items
 
 
 def assignments(node: Statement) -> list[Assign]:

@@ -1,11 +1,9 @@
-"""Lowering, third part: system tasks, what a model says beside its equations."""
+"""Lowering, fifth part: system tasks, what a model says beside its equations."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from cosim.devices.tokens import parse_error, words
-from cosim.verilog.lower_calls import CallLowering
+from cosim.verilog.lower_tables import TableLowering
 from cosim.verilog.ssa import Region
 from cosim.verilog.tree import Call, Name, Number, Text
 
@@ -19,7 +17,7 @@ _ENDS = words("$finish $stop $fatal $error")
 _STRENGTHS = words("$fatal $finish $stop")  # a number comes first, which says how much is printed
 
 
-class TaskLowering(CallLowering):
+class TaskLowering(TableLowering):
     """A task that ends the run is an error where parameters alone lead to it."""
 
     _said: tuple[Region, str] | None = None  # the last text printed, and where
@@ -43,8 +41,7 @@ class TaskLowering(CallLowering):
             return
         said = self._said[1] if self._said is not None and self._said[0] is self.builder.region else ""
         text = _text(call) or said
-        message = f"{Path(token.file).name}:{token.line}: {name}{': ' if text else ''}{text}"
-        self.builder.effect("fatal", self.builder.literal(message))
+        self.give_up(token, f"{name}{': ' if text else ''}{text}")
 
 
 def _text(call: Call) -> str:

@@ -9,8 +9,8 @@ from typing import TypeAlias
 from cosim.devices import ir
 from cosim.devices.ir import Type
 from cosim.devices.tokens import parse_error
+from cosim.verilog.lower_expressions import flat
 from cosim.verilog.lower_functions import ModuleLowering
-from cosim.verilog.lower_statements import flat
 from cosim.verilog.scope import Constant, size
 from cosim.verilog.ssa import Builder, Conditional, Region, Value
 from cosim.verilog.tree import Interval, Module, Parameter, Source

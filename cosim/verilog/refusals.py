@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from cosim.devices.tokens import words
+from cosim.devices.tokens import Token, parse_error, refusal, words
+from cosim.errors import ModelError, ParseError
 
-__all__ = ["REMEDIES", "remedy"]
+__all__ = ["REMEDIES", "unknown_call"]
 
 _RANDOM = "random numbers are not drawn inside a model: draw in Python and pass an instance parameter"
 _FILTER = "is not supported: write the filter with an internal node and ddt"
@@ -17,9 +18,7 @@ REMEDIES = {
     "slew": "is not supported: use an internal node with ddt and a limited current",
     "absdelay": "is not supported: use a chain of RC nodes",
     "last_crossing": "is not supported: use an internal node as the state",
-    "laplace_*": _FILTER,
     "zi_*": _FILTER,
-    "$table_model": "is not supported: use a polynomial or an analog function",
     "$bound_step": "is not supported: delete it and set the maximum step of the analysis",
     "$random": _RANDOM,
     "$arandom": _RANDOM,
@@ -37,13 +36,10 @@ REMEDIES = {
 }
 
 
-def remedy(name: str) -> str | None:
-    """Why ``name`` cannot be called, and what to write instead; None for a name that nobody knows.
-
-    >>> remedy("laplace_nd")
-    'laplace_nd is not supported: write the filter with an internal node and ddt'
-    """
+def unknown_call(token: Token) -> ParseError | ModelError:
+    """The refusal of a call: with what to write instead, or of a name that nobody knows."""
+    name = token.text
     for known, text in REMEDIES.items():
         if name == known or (known.endswith("*") and name.startswith(known[:-1])):
-            return f"{name}{' ' if text.startswith('is ') else ': '}{text}"
-    return None
+            return refusal(token, f"{name}{' ' if text.startswith('is ') else ': '}{text}")
+    return parse_error(token, f"function {name} is not known")
