@@ -129,15 +129,14 @@ class Limited:
     def __init__(self, model: TorchModel, drive: Drive) -> None:
         self._model, self._drive = model, drive
         self.internal = (model.nodes[0], *model.internal)
-        self.varying = model.varying
+        self.varying, self.kept = model.varying, model.kept
 
     def __call__(
         self, unknowns: Sequence[torch.Tensor], parameters: Mapping[str, torch.Tensor], abstime: Value = 0.0
     ) -> Terms:
         """Terms with the source as the first row: its current flows into the terminal."""
-        source, drop, *inner = unknowns
-        drive = self._drive
-        terms = self._model([drive.across(source, drop), *inner], parameters, abstime)
+        drive, drop = self._drive, unknowns[1]
+        terms = self._model(self._behind(unknowns), parameters, abstime)
         current = drive.current(drop)
         free = (drop > drive.low * drive.scale) & (drop < drive.high * drive.scale)
         slope = torch.where(free, 1.0 / drive.scale, 0.0)
@@ -150,6 +149,17 @@ class Limited:
             resist,
             _lower(terms.jacobian_react, along),
         )
+
+    def carry(
+        self, unknowns: Sequence[torch.Tensor], parameters: Mapping[str, torch.Tensor], abstime: Value = 0.0
+    ) -> list[torch.Tensor]:
+        """As ``TorchModel.carry``."""
+        return self._model.carry(self._behind(unknowns), parameters, abstime)
+
+    def _behind(self, unknowns: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The unknowns of the model itself."""
+        source, drop, *inner = unknowns
+        return [self._drive.across(source, drop), *inner]
 
 
 def _lower(entries: Mapping[tuple[int, int], Value], along: torch.Tensor) -> dict[tuple[int, int], Value]:

@@ -219,7 +219,8 @@ def _runner(
 ) -> Integrator | CompiledRun:
     """In C for few devices; in torch, which takes as long for a thousand devices as for one, for many."""
     loop = None
-    if problem.voltage.device.type == "cpu" and problem.voltage.shape[1] <= _FEW:
+    kept = problem.model.kept
+    if not kept and problem.voltage.device.type == "cpu" and problem.voltage.shape[1] <= _FEW:
         loop = print_steps(_moving(device))
     library = None if loop is None else transient_library(loop)
     if loop is None or library is None:
@@ -251,12 +252,18 @@ def _problem(device: Simulated, drive: Drive, state: torch.Tensor | None) -> Pro
     rest = operating_point(device, circuits[1], volts[0], spread(still.varying, start))
     solved = dict(zip(circuits[1].internal, rest, strict=True))
     unknowns = [solved.get(name, torch.zeros_like(volts[0])) for name in circuits[0].internal]
+    parameters, current = spread(model.varying, {}), None
+    if model.kept:  # the operating point is the first accepted point
+        at_rest = ([volts[0], *rest], spread(still.varying, start))
+        parameters |= dict(zip(circuits[1].kept, circuits[1].carry(*at_rest), strict=True))
+        current = stack(circuits[1](*at_rest).resist[:1], volts[0])[0]
     return Problem(
         model=circuits[0],
         time=drive.time,
         voltage=volts,
         start=stack(unknowns, volts[0]),
-        parameters=spread(model.varying, {}),
+        parameters=parameters,
+        current=current,
     )
 
 

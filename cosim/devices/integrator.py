@@ -21,6 +21,7 @@ from cosim.devices.tableau import (
     GROW,
     NEWTON_LIMIT,
     NEWTON_TOLERANCE,
+    RESTART,
     RETREAT,
     SAFETY,
     SHRINK,
@@ -62,9 +63,14 @@ class Circuit(Protocol):
     def internal(self) -> tuple[str, ...]: ...
     @property
     def varying(self) -> tuple[str, ...]: ...
+    @property
+    def kept(self) -> tuple[str, ...]: ...
     def __call__(
         self, unknowns: Sequence[torch.Tensor], parameters: Mapping[str, torch.Tensor], abstime: Value = ...
     ) -> Terms: ...
+    def carry(
+        self, unknowns: Sequence[torch.Tensor], parameters: Mapping[str, torch.Tensor], abstime: Value = ...
+    ) -> list[torch.Tensor]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +81,8 @@ class Problem:
     time: torch.Tensor  # (T,) s, rising
     voltage: torch.Tensor  # (T, N) V, linear between samples
     start: torch.Tensor  # (n, N) internal unknowns at the first sample
-    parameters: Mapping[str, torch.Tensor]  # each (N,)
+    parameters: Mapping[str, torch.Tensor]  # each (N,); and the kept variables behind the first sample
+    current: torch.Tensor | None = None  # (N,) A at the first sample, where the model keeps variables
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,7 @@ class Equation:
     base: torch.Tensor  # (n, N)
     weight: torch.Tensor  # (N,) s
     allowed: torch.Tensor  # (n, N)
-    parameters: torch.Tensor  # (parameters, N)
+    parameters: torch.Tensor  # (parameters and kept variables, N)
 
 
 @dataclass
@@ -134,7 +141,7 @@ class Front:
     here: Stage
     slope: torch.Tensor  # (n, N) estimate of du/dt, for predictions only
     peak: torch.Tensor  # (n, N) largest |u| so far
-    parameters: torch.Tensor  # (parameters, N)
+    parameters: torch.Tensor  # (parameters and kept variables, N)
 
     def pick(self, which: torch.Tensor) -> Front:
         flat = {f.name: getattr(self, f.name)[..., which] for f in fields(self) if f.name != "here"}
@@ -172,6 +179,7 @@ class Integrator:
         self._widths = problem.time.diff()
         self._longest = float(self._widths.max())
         self._size = len(problem.model.internal)
+        self._inputs = (*problem.model.varying, *problem.model.kept)
         self._derivative, self._error = tableau.derivative, tableau.error
         self._nominal = problem.start.new_tensor(tolerances.nominal).reshape(-1, 1)
         self.current = torch.full_like(problem.voltage, math.nan)
@@ -204,7 +212,7 @@ class Integrator:
         """The front at the first sample, and the unknowns that have a charge."""
         problem = self.problem
         volts = problem.voltage[0]
-        parameters = [problem.parameters[name] for name in problem.model.varying]
+        parameters = [problem.parameters[name] for name in self._inputs]
         everywhere = torch.ones_like(volts, dtype=torch.bool)
         inputs = torch.stack(parameters) if parameters else volts.new_zeros((0, volts.numel()))
         terms = self._terms(inputs, volts, volts.new_zeros(()), problem.start)
@@ -219,9 +227,12 @@ class Integrator:
             peak=problem.start.abs(),
             parameters=inputs,
         )
-        self._record(front, rest.current[0])
+        self._record(front, rest.current[0] if problem.current is None else problem.current)
         columns = {c - 1 for (_, c), entry in terms.jacobian_react.items() if not _is_zero(entry)}
-        return front, sorted(columns - {-1})
+        dynamic = sorted(columns - {-1})
+        if not dynamic:  # nothing is integrated, and a file's own steps are its samples
+            front.step = torch.full_like(volts, float(self._widths[0]))
+        return front, dynamic
 
     def _record(self, front: Front, current: torch.Tensor) -> None:
         self.current[front.sample, front.device] = current
@@ -265,6 +276,7 @@ class Integrator:
         self, attempt: _Attempt, good: torch.Tensor, landed: torch.Tensor, step: torch.Tensor
     ) -> None:
         front = self._front
+        at = self._drive(front, step)
         front.here = _choose(good, attempt.end, front.here)
         front.slope = torch.where(good, attempt.slope, front.slope)
         front.peak = torch.maximum(front.peak, front.here.unknowns.abs())
@@ -272,6 +284,24 @@ class Integrator:
         front.sample = front.sample + landed
         if bool(landed.any()):
             self._record(front.pick(landed), attempt.terminal_current[landed])
+        if self.problem.model.kept and bool(good.any()):
+            self._carry(good, *at, step)
+
+    def _carry(self, good: torch.Tensor, volts: torch.Tensor, time: torch.Tensor, step: torch.Tensor) -> None:
+        """Move the kept variables on where a step was accepted, to ``volts`` and ``time``.
+
+        They may jump, so all that has no charge finds its place before the next step starts from there.
+        """
+        front, model = self._front, self.problem.model
+        inputs = dict(zip(self._inputs, front.parameters, strict=True))
+        kept = torch.stack(model.carry([volts, *front.here.unknowns], inputs, time))
+        split = len(model.varying)
+        moved = torch.where(good, kept, front.parameters[split:])
+        front.parameters = torch.cat([front.parameters[:split], moved])
+        here, allowed = front.here, NEWTON_TOLERANCE * self._scale(front.peak)
+        again = Equation(volts, time, here.charge[1:], RESTART * step, allowed, front.parameters)
+        found = _put(here, good, self._newton(_pick(again, good), here.unknowns[:, good]))
+        front.here = _choose(found.converged, found, here)
 
     def _attempt(self, front: Front, step: torch.Tensor) -> _Attempt:
         """One step. Rates k = dq/dt: q_i = q_n + h (sum_{j<i} a_ij k_j + gamma k_i) in stage i."""
@@ -354,7 +384,7 @@ class Integrator:
     ) -> Terms:
         self.counts["evaluations"] += 1
         model = self.problem.model
-        return model([volts, *unknowns], dict(zip(model.varying, parameters, strict=True)), time)
+        return model([volts, *unknowns], dict(zip(self._inputs, parameters, strict=True)), time)
 
 
 # --- small pieces -------------------------------------------------------------------------------------

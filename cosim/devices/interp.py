@@ -25,12 +25,18 @@ _LOOP_LIMIT = 1_000_000  # steps; a model that needs more does not end
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What a simulator tells a model: time (s), temperature (K), analyses, integration, multiplier."""
+    """What a simulator tells a model: time (s), temperature (K), analyses, integration, multiplier.
+
+    starting: time stands still. kept: variables carried from the last accepted point; the others are at
+    their initial value.
+    """
 
     abstime: float = 0.0
     temperature: float = TEMPERATURE
     analyses: frozenset[str] = frozenset({"dc", "static"})
     integrating: bool = False
+    starting: bool = True
+    kept: Mapping[str, Scalar] = field(default_factory=dict)
     mfactor: float = 1.0
     simparams: Mapping[str, float] = field(default_factory=lambda: SIMULATOR_PARAMETERS)
 
@@ -141,6 +147,7 @@ class Setup:
 
     parameters: Mapping[str, Scalar]
     cache: tuple[Scalar, ...]
+    initial: Mapping[str, Scalar]  # of the kept variables
     collapsed: frozenset[int]
     out_of_range: tuple[str, ...]
     fatal: tuple[str, ...] = ()
@@ -148,12 +155,13 @@ class Setup:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Residuals (nodes,) and Jacobians (nodes, nodes), resistive and reactive."""
+    """Residuals (nodes,) and Jacobians (nodes, nodes), resistive and reactive; and what is kept from here."""
 
     resist: np.ndarray
     react: np.ndarray
     jacobian_resist: np.ndarray
     jacobian_react: np.ndarray
+    kept: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 def _run(
@@ -195,6 +203,7 @@ def _environment(conditions: Conditions) -> dict[str, Scalar]:
         "abstime": conditions.abstime,
         "mfactor": conditions.mfactor,
         "integrating": conditions.integrating,
+        "starting": conditions.starting,
     }
 
 
@@ -218,6 +227,7 @@ def run_setup(ir: DeviceIR, given: Mapping[str, Scalar], conditions: Conditions 
         parameters={name: values[v] for name, v in zip(ir.parameter_names, ir.resolved, strict=True)},
         # one of a branch that was not taken is not used either
         cache=tuple(values.get(v, 0.0) for v in ir.cache),
+        initial={kept.name: values.get(kept.initial, 0) for kept in ir.kept},
         collapsed=frozenset(int(v) for kind, v in effects if kind == "collapse"),
         out_of_range=tuple(dict.fromkeys(str(v) for kind, v in effects if kind == "out_of_range")),
         fatal=tuple(str(v) for kind, v in effects if kind == "fatal"),
@@ -250,12 +260,15 @@ def evaluate(
             return source.name in given
         if source.kind == "cache":
             return setup.cache[int(source.name)]
+        if source.kind == "kept":
+            return {**setup.initial, **conditions.kept}[source.name]
         return environment[source.kind]
 
     effects: list[tuple[str, Scalar]] = []
     values = _run(ir.evaluate, {i.value: value(i) for i in ir.evaluate.inputs}, conditions, effects)
     size = len(ir.nodes)
-    result = Evaluation(np.zeros(size), np.zeros(size), np.zeros((size, size)), np.zeros((size, size)))
+    kept = {each.name: values[each.next] for each in ir.kept}
+    result = Evaluation(np.zeros(size), np.zeros(size), np.zeros((size, size)), np.zeros((size, size)), kept)
     for row, residual in enumerate(ir.residuals):
         result.resist[row] = 0.0 if residual.resist is None else values[residual.resist]
         result.react[row] = 0.0 if residual.react is None else values[residual.react]

@@ -32,6 +32,7 @@ __all__ = [
     "Instruction",
     "JacobianEntry",
     "Jump",
+    "Kept",
     "Node",
     "Opcode",
     "Parameter",
@@ -136,7 +137,8 @@ OPCODES: dict[str, Opcode] = _table()
 @dataclass(frozen=True)
 class Input:
     """A value from outside. kind: parameter, given, voltage, current, unknown, temperature,
-    abstime, mfactor, integrating, cache (a value of setup, by position in DeviceIR.cache)."""
+    abstime, mfactor, integrating, starting (time stands still: static analyses, and the first point of a
+    transient), kept (by name in DeviceIR.kept), cache (a value of setup, by position in DeviceIR.cache)."""
 
     value: str
     kind: str
@@ -268,6 +270,20 @@ class Collapse:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """A variable that is carried from the last accepted time point of a transient.
+
+    initial: a value of ``setup``, what it is wherever time stands still. next: a value of ``evaluate``, what
+    it is at the end of an evaluation, and from then on if that time point is accepted.
+    """
+
+    name: str
+    type: Type  # real or integer
+    initial: str
+    next: str
+
+
+@dataclass(frozen=True)
 class DeviceIR:
     """One compiled Verilog-A module."""
 
@@ -284,6 +300,7 @@ class DeviceIR:
     source_digest: str  # of what the source says; "" for a model that was not read from a file
     compiler: str
     notes: tuple[str, ...] = ()  # what was forgiven or left out of the source, with file and line
+    kept: tuple[Kept, ...] = ()
 
     @property
     def terminals(self) -> tuple[str, ...]:
@@ -349,6 +366,8 @@ def dump(ir: DeviceIR) -> str:
         function: Function = getattr(ir, name)
         for block, plain in zip(function.blocks, data[name]["blocks"], strict=True):
             plain["end"] = end(block)
+    if not ir.kept:
+        del data["kept"]  # few models have one
     rows = (f" {json.dumps(key)}: {json.dumps(_encode(item))}" for key, item in data.items())
     return "{\n" + ",\n".join(rows) + "\n}\n"
 
@@ -373,6 +392,7 @@ def load(text: str, *, path: str | None = None) -> DeviceIR:
             source_digest=data["source_digest"],
             compiler=data["compiler"],
             notes=tuple(data["notes"]),
+            kept=tuple(Kept(**k) for k in data.get("kept", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ParseError(f"not a compiled device model: {error!r}", path=path) from error
@@ -409,12 +429,25 @@ def validate(ir: DeviceIR) -> None:
     for value in (*ir.cache, *ir.resolved):
         if value not in known:
             raise ModelError(f"{ir.name}: value {value} is not defined by setup")
+    _validate_kept(ir)
     known = ir.evaluate.types()
     for value in outputs(ir):
         if known.get(value) != "real":
             raise ModelError(f"{ir.name}: output {value} is not a real value of evaluate")
     if len(ir.residuals) != len(ir.nodes):
         raise ModelError(f"{ir.name}: {len(ir.residuals)} residuals for {len(ir.nodes)} nodes")
+
+
+def _validate_kept(ir: DeviceIR) -> None:
+    names = {kept.name for kept in ir.kept}
+    for source in ir.evaluate.inputs:
+        if source.kind == "kept" and source.name not in names:
+            raise ModelError(f"{ir.name}: {source.name} is read, but nothing keeps it")
+    before, after = ir.setup.types(), ir.evaluate.types()
+    for kept in ir.kept:
+        for types, value, where in ((before, kept.initial, "setup"), (after, kept.next, "evaluate")):
+            if types.get(value) != kept.type or kept.type not in ("real", "integer"):
+                raise ModelError(f"{ir.name}: {value}, kept as {kept.name}, is no {kept.type} of {where}")
 
 
 def _validate_function(label: str, function: Function) -> None:

@@ -25,17 +25,18 @@ from cosim.devices.ir import (
     node_pair,
 )
 from cosim.devices.osdi_names import osdi_aliases, osdi_name, osdi_nodes, osdi_parameters
+from cosim.devices.print_kept import (
+    C_TYPES,
+    print_accept,
+    print_candidate,
+    print_initial,
+    print_kept,
+    read_kept,
+)
 from cosim.devices.simulator import SIMULATOR_PARAMETERS
 from cosim.text import Emitter, check_identifier
 
 __all__ = ["EXPRESSIONS", "print_c"]
-
-_C_TYPES: dict[Type, str] = {
-    "real": "double",
-    "integer": "int32_t",
-    "boolean": "bool",
-    "string": "const char *",
-}
 
 EXPRESSIONS: dict[str, str] = {
     **{name: f"{name}({{0}})" for name in FUNCTIONS},
@@ -134,16 +135,18 @@ class _Printer:
         with out.block("typedef struct {", "} Model;"):
             out.line("char unused;")
             self.fields(self.model)
+        print_kept(ir, out)
         with out.block("typedef struct {", "} Instance;"):
+            out.line("Kept initial, accepted, candidate; /* candidate: of the last evaluation */")
             out.line("double mfactor;")
             out.line("bool mfactor_given;")
             out.line("double temperature;")
             self.fields(self.instance)
             for parameter in ir.parameters:
-                out.line(f"{_C_TYPES[parameter.type]} value_{self.called[parameter.name]};")
+                out.line(f"{C_TYPES[parameter.type]} value_{self.called[parameter.name]};")
             types = ir.setup.types()
             for k, value in enumerate(ir.cache):
-                out.line(f"{_C_TYPES[types[value]]} cache_{k};")
+                out.line(f"{C_TYPES[types[value]]} cache_{k};")
             out.line(f"uint32_t node[{len(ir.nodes)}];")
             out.line(f"double resist[{len(ir.nodes)}], react[{len(ir.nodes)}];")
             size = max(1, len(ir.jacobian))
@@ -155,7 +158,7 @@ class _Printer:
         # never the bare name: in C it may be a keyword, a macro, or another field
         for parameter in parameters:
             check_identifier(self.called[parameter.name], "parameter")
-            self.out.line(f"{_C_TYPES[parameter.type]} set_{self.called[parameter.name]};")
+            self.out.line(f"{C_TYPES[parameter.type]} set_{self.called[parameter.name]};")
             self.out.line(f"bool given_{self.called[parameter.name]};")
 
     def helpers(self) -> None:
@@ -233,6 +236,7 @@ class _Printer:
                     out.line(f"self->set_{self.called[parameter.name]} = {value};")
             for k, value in enumerate(self.ir.cache):
                 out.line(f"self->cache_{k} = {value};")
+            print_initial(self.ir, out)
             out.line("if (failed) result->flags |= EVAL_RET_FLAG_FATAL;")
 
     def setup_input(self, source: Input) -> str:
@@ -250,7 +254,12 @@ class _Printer:
             out.line("const OsdiSimParas *paras = &info->paras; uint32_t flags = info->flags;")
             out.line("const double *solved = info->prev_solve; const uint32_t *node = self->node;")
             out.line("(void)handle; (void)shared; (void)paras; (void)flags; (void)solved; (void)node;")
+            out.line("const bool running = (flags & ANALYSIS_TRAN) && info->abstime > 0.0; (void)running;")
+            out.line("/* what precedes a transient is static, whatever flags a simulator gives it */")
+            out.line("if ((flags & ANALYSIS_TRAN) && !running) flags |= ANALYSIS_STATIC | ANALYSIS_IC;")
+            print_accept(ir, out)
             self.function(ir.evaluate, self.eval_input)
+            print_candidate(ir, out)
             for k, residual in enumerate(ir.residuals):
                 out.line(f"self->resist[{k}] = {residual.resist or '0.0'};")
                 out.line(f"self->react[{k}] = {residual.react or '0.0'};")
@@ -269,17 +278,20 @@ class _Printer:
             return f"solved[node[{index[source.name]}]]"
         if source.kind == "given":
             return f"{self.owner(self.ir.parameter(source.name))}->given_{self.called[source.name]}"
-        # an integral holds its initial value until time runs; ngspice's operating point before a
-        # transient carries no STATIC flag, so time itself is the mark
-        integrating = "(flags & ANALYSIS_AC) || ((flags & ANALYSIS_TRAN) && info->abstime > 0.0)"
+        if source.kind == "kept":
+            return read_kept(self.ir, source)
         if source.kind == "parameter":
             return f"self->value_{self.called[source.name]}"
+        # an integral holds its initial value until time runs; ngspice's operating point before a
+        # transient carries no STATIC flag, so time itself is the mark
+        integrating = "(flags & ANALYSIS_AC) || running"
         return {
             "cache": f"self->cache_{source.name}",
             "temperature": "self->temperature",
             "abstime": "info->abstime",
             "mfactor": "self->mfactor",
             "integrating": integrating,
+            "starting": "!running",
         }[source.kind]
 
     def function(self, function: Function, read: Callable[[Input], str]) -> None:
@@ -291,13 +303,13 @@ class _Printer:
                 number = 1 + [p.name for p in self.ordered].index(str(constant.literal))
                 out.line(f"const uint32_t {constant.value} = {number};")
             else:
-                out.line(f"const {_C_TYPES[constant.type]} {constant.value} = {_literal(constant)};")
+                out.line(f"const {C_TYPES[constant.type]} {constant.value} = {_literal(constant)};")
         for source in function.inputs:
-            out.line(f"const {_C_TYPES[source.type]} {source.value} = {read(source)};")
+            out.line(f"const {C_TYPES[source.type]} {source.value} = {read(source)};")
         inputs = {i.value for i in function.inputs} | {c.value for c in function.constants}
         for value, type_ in function.types().items():
             if value not in inputs:
-                out.line(f"{_C_TYPES[type_]} {value} = {'NULL' if type_ == 'string' else '0'};")
+                out.line(f"{C_TYPES[type_]} {value} = {'NULL' if type_ == 'string' else '0'};")
         last = function.blocks[-1].name
         for block in function.blocks:
             out.line(f"L_{block.name}:;")
@@ -323,7 +335,7 @@ class _Printer:
         phis = [(phi, dict(phi.incoming)[source]) for phi in function.block(target).phis]
         with self.out.block("{", "}"):
             for phi, value in phis:
-                self.out.line(f"{_C_TYPES[phi.type]} next_{phi.result} = {value};")
+                self.out.line(f"{C_TYPES[phi.type]} next_{phi.result} = {value};")
             for phi, _ in phis:
                 self.out.line(f"{phi.result} = next_{phi.result};")
         self.out.line(f"goto L_{target};")

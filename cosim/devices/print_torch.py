@@ -7,6 +7,7 @@ arguments. Nodes that setup merges are merged, and an internal node whose own eq
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,10 +113,15 @@ class TorchModel:
         code = trace.tracer.code
         checks = [check for _, check in (*trace.range_checks, *trace.refusals)]
         self._check, _ = _compile(code, ["like", *self.arguments], checks)
-        self._evaluate, self.source = _compile(
-            code, ["like", *self.unknowns, *self.arguments, "abstime"], trace.outputs
-        )
         self._shape = trace
+        self._carried = range(len(ir.kept)) if static else trace.carried()
+        self.kept = tuple(ir.kept[k].name for k in self._carried)
+        self._evaluate, self.source = _compile(code, self._inputs, trace.outputs)
+
+    @property
+    def _inputs(self) -> list[str]:
+        kept = () if self._static else (f"k{k}" for k in self._carried)
+        return ["like", *self.unknowns, *self.arguments, *kept, "abstime"]
 
     @property
     def internal(self) -> tuple[str, ...]:
@@ -125,17 +131,66 @@ class TorchModel:
     def __call__(
         self, unknowns: Sequence[torch.Tensor], parameters: Mapping[str, torch.Tensor], abstime: Value = 0.0
     ) -> Terms:
-        """Residuals and Jacobian at ``unknowns``, one tensor per name in ``nodes``; abstime in s."""
-        if len(unknowns) != len(self.nodes):
-            raise SpecError(f"{len(unknowns)} unknowns for the nodes {self.nodes} of {self.ir.name}")
-        like = unknowns[0]
-        time = torch.as_tensor(abstime, dtype=like.dtype, device=like.device)
-        values = self._evaluate(like, *unknowns, *(parameters[name] for name in self.varying), time)
+        """Residuals and Jacobian at ``unknowns``, one tensor per name in ``nodes``; abstime in s.
+
+        parameters: those that vary and, of a transient, the variables in ``kept``.
+        """
+        values = self._evaluate(*self._values(unknowns, parameters, abstime))
         count = len(self.nodes)
         entries = self._shape.entries
         resist = dict(zip(entries, values[2 * count : 2 * count + len(entries)], strict=True))
         react = dict(zip(entries, values[2 * count + len(entries) :], strict=True))
         return Terms(values[:count], values[count : 2 * count], resist, react)
+
+    def carry(
+        self, unknowns: Sequence[torch.Tensor], parameters: Mapping[str, torch.Tensor], abstime: Value = 0.0
+    ) -> list[torch.Tensor]:
+        """What the variables in ``kept`` are behind an accepted point; arguments as of a call."""
+        like = unknowns[0]
+        return [
+            torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(like.shape)
+            for value in self._carry(*self._values(unknowns, parameters, abstime))
+        ]
+
+    def initial(self, parameters: Mapping[str, torch.Tensor], like: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What the variables in ``kept`` are before the first accepted point."""
+        start = [self._shape.initial[name] for name in self.kept]
+        function, _ = _compile(self._shape.tracer.code, ["like", *self.arguments], start)
+        values = function(like, *(parameters[name] for name in self.varying))
+        return {
+            name: torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(like.shape)
+            for name, value in zip(self.kept, values, strict=True)
+        }
+
+    @functools.cached_property
+    def _carry(self) -> Callable[..., Any]:
+        return _compile(self._shape.tracer.code, self._inputs, self.carried)[0]
+
+    @property
+    def carried(self) -> list[Operand]:
+        """The values of ``carry`` in the code."""
+        return [self._shape.next[k] for k in self._carried]
+
+    def _values(
+        self, unknowns: Sequence[torch.Tensor], parameters: Mapping[str, torch.Tensor], abstime: Value
+    ) -> list[torch.Tensor]:
+        """The arguments of compiled functions."""
+        if len(unknowns) != len(self.nodes):
+            raise SpecError(f"{len(unknowns)} unknowns for the nodes {self.nodes} of {self.ir.name}")
+        like = unknowns[0]
+        kept = []
+        if not self._static:
+            kept = [
+                (parameters[name], self.ir.kept[k].type)
+                for name, k in zip(self.kept, self._carried, strict=True)
+            ]
+        return [
+            like,
+            *unknowns,
+            *(parameters[name] for name in self.varying),
+            *(value.to(torch.int32) if type_ == "integer" else value for value, type_ in kept),
+            torch.as_tensor(abstime, dtype=like.dtype, device=like.device),
+        ]
 
     def straight(self) -> tuple[list[Straight], tuple[Operand, Operand]]:
         """The code, and in it the static residual of the first node and its slope by that node's voltage."""
@@ -248,7 +303,9 @@ class _Trace:
         for k in self.kept:
             tracer.declare(f"u{k}", "real")
         tracer.effects.clear()
+        self.initial = {kept.name: setup.get(kept.initial, Known(0)) for kept in ir.kept}
         self._values = tracer.trace(ir.evaluate, self.eval_input, self.call)
+        self.next = [self._values[kept.next] for kept in ir.kept]
         self.resist, self.react, self.entries, self.jacobian = self.collect(self._values)
 
     def setup_input(self, source: Input) -> Operand:
@@ -324,12 +381,18 @@ class _Trace:
             return Known(source.name in self._fixed or source.name in self._symbols)
         if source.kind == "cache":
             return self.cache[int(source.name)]
+        if source.kind == "kept":
+            if self._static:
+                return self.initial[source.name]
+            number = [kept.name for kept in self.ir.kept].index(source.name)
+            return self.tracer.declare(f"k{number}", source.type)
         if source.kind == "abstime":
             return Known(0.0) if self._static else "abstime"
         return {
             "temperature": Known(self._temperature),
             "mfactor": Known(1.0),
             "integrating": Known(not self._static),
+            "starting": Known(self._static),
         }[source.kind]
 
     def collect(self, values: Mapping[str, Operand]) -> tuple[Any, Any, list[tuple[int, int]], Any]:
@@ -355,6 +418,17 @@ class _Trace:
         entries = sorted(set(cells["resist"]) | set(cells["react"]))
         jacobian = {kind: [cells[kind].get(at, Known(0.0)) for at in entries] for kind in cells}
         return rows["resist"], rows["react"], entries, jacobian
+
+    def carried(self) -> list[int]:
+        """Kept variables that count in an output, or in another one that does."""
+        found: list[int] = []
+        while True:
+            outputs = [*self.outputs, *(self.next[k] for k in found)]
+            reads = {v for line in live(self.tracer.code, outputs) for v in line.operands} | set(outputs)
+            more = [k for k in range(len(self.next)) if f"k{k}" in reads and k not in found]
+            if not more:
+                return sorted(found)
+            found += more
 
     def internal(self) -> list[int]:
         return [k for k in self.kept if not self.ir.nodes[k].terminal]

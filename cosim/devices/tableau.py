@@ -13,6 +13,7 @@ __all__ = [
     "GROW",
     "NEWTON_LIMIT",
     "NEWTON_TOLERANCE",
+    "RESTART",
     "RETREAT",
     "SAFETY",
     "SHRINK",
@@ -24,6 +25,7 @@ NEWTON_LIMIT = 6  # iterations; a stage that needs more gets a smaller step inst
 # part of the error tolerance: Newton is quadratic, so the step that is still made leaves far less
 NEWTON_TOLERANCE = 0.1
 SAFETY, SHRINK, GROW, RETREAT = 0.9, 0.1, 5.0, 0.25  # step controller
+RESTART = 1e-9  # of the last step: of an implicit Euler step that only brings a jump into balance
 FIRST_STEP = 0.01  # of the sample distance
 SMALLEST_STEP = 1e-12  # of the sample distance: below it, time differences lose their digits
 

@@ -46,6 +46,7 @@ def _moves(device: Simulated, node: str, extra: Mapping[str, int]) -> bool:
         model = device.torch_model(static=False, extra=extra)
         if node not in model.nodes:
             return False
+        given |= model.initial(given, volts)
         terms = model([volts, *(0.0 * volts for _ in model.internal)], given, 1.0)
     except CosimError:  # 1 is not in the range of this parameter
         return False

@@ -10,7 +10,7 @@ from cosim.verilog.ssa import Builder, Conditional, Region, Value
 
 __all__ = ["Circuit", "Probe", "Row"]
 
-_VARYING_INPUTS = frozenset({"voltage", "unknown", "abstime", "integrating", "kept"})
+_VARYING_INPUTS = frozenset({"voltage", "unknown", "abstime", "integrating", "starting", "kept"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,30 +89,38 @@ def _choose(path: Path, source: Source, name: str | None) -> Module:
 
 def _assemble(module: Module, setup: ParameterSetup, model: Elaborated) -> ir.DeviceIR:
     circuit = model.circuit
-    outputs = [*model.resist.values(), *model.react.values()]
+    carried = model.memory.carried
+    outputs = [
+        *model.resist.values(),
+        *model.react.values(),
+        *(v for each in carried for v in (each.initial, each.next)),
+    ]
     inputs = circuit.inputs
     varying = [value for value in inputs.values() if model.builder.varies(value)]
-    done = differentiate(model.builder.root, circuit.probes, outputs, varying)
+    done = differentiate(model.builder.root, circuit.probes, outputs, varying, model.memory.same)
     jacobian = _jacobian(model, done)
     residuals = [
         (done.values[model.resist[k]], done.values[model.react[k]]) for k in range(len(circuit.nodes))
     ]
     roots = [value for pair in residuals for value in pair]
     roots += [value for entry in jacobian.values() for value in entry]
+    roots += [done.values[each.next] for each in carried]
     hoisted = Region()
     evaluate, moved = hoist(done.builder.root, done.builder.varies, hoisted)
     evaluate, needed = live_items(evaluate, roots)
     _refuse_kept(module, inputs, needed)
+    initial = [done.values[each.initial] for each in carried]
     cache = sorted(needed & moved, key=lambda value: value.name)
     setup_region = Region([*setup.builder.root.items, *hoisted.items])
     resolved = [setup.resolved[p.name] for p in setup.parameters]
-    setup_region, setup_needs = live_items(setup_region, [*cache, *resolved])
+    found = [*cache, *resolved, *initial]
+    setup_region, setup_needs = live_items(setup_region, found)
     names = _setup_names(setup, inputs)
     return ir.DeviceIR(
         name=module.name,
         parameters=setup.parameters,
         nodes=tuple(circuit.nodes),
-        setup=flatten(setup_region, _setup_inputs(setup, inputs, setup_needs), names, [*cache, *resolved]),
+        setup=flatten(setup_region, _setup_inputs(setup, inputs, setup_needs), names, found),
         evaluate=flatten(evaluate, _evaluate_inputs(inputs, cache, needed), {}, roots),
         resolved=tuple(value.name for value in resolved),
         cache=tuple(value.name for value in cache),
@@ -123,6 +131,10 @@ def _assemble(module: Module, setup: ParameterSetup, model: Elaborated) -> ir.De
         collapsible=tuple(circuit.collapsible),
         source_digest="",
         compiler="cosim",
+        kept=tuple(
+            ir.Kept(each.name, each.value.type, names.get(start, start.name), done.values[each.next].name)
+            for each, start in zip(carried, initial, strict=True)
+        ),
     )
 
 
@@ -149,11 +161,9 @@ def _jacobian(model: Elaborated, done: Differentiated) -> dict[tuple[int, int], 
 
 def _refuse_kept(module: Module, inputs: Mapping[tuple[str, str], Value], needed: set[Value]) -> None:
     for (kind, name), value in inputs.items():
-        if kind == "kept" and value in needed:
+        if kind == "kept" and value.type == "string" and value in needed:
             raise refusal(
-                module.token,
-                f"variable {name} is read before it is set, so it would have to be carried between "
-                "evaluations: set it on every path, or make it a state on an internal node",
+                module.token, f"the text variable {name} is read before it is set: set it on every path"
             )
 
 

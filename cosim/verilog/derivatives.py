@@ -18,10 +18,11 @@ Slopes = dict[str, Value]  # by the name of the probe; absent: 0
 class _Differentiator:
     """Rebuilds a region in a new builder, each value with its slopes behind it."""
 
-    def __init__(self, builder: Builder, probes: Mapping[str, Probe]) -> None:
+    def __init__(self, builder: Builder, probes: Mapping[str, Probe], stands: Mapping[Value, Value]) -> None:
         self.builder = builder
-        self.values: dict[Value, Value] = {}
+        self.values: dict[Value, Value] = dict(stands)
         self.slopes: dict[Value, Slopes] = {p.value: {n: builder.literal(1.0)} for n, p in probes.items()}
+        self.slopes |= {old: self.slopes[new] for old, new in stands.items()}
         self._code = Code(builder)
         self.resolved = False  # whether a ddx got its value here; its own slopes are missing then
         self._open: set[Value] = set()  # values that a ddx is part of
@@ -170,17 +171,21 @@ class Differentiated:
 
 
 def differentiate(
-    region: Region, probes: Mapping[str, Probe], outputs: Iterable[Value], varying: Iterable[Value]
+    region: Region,
+    probes: Mapping[str, Probe],
+    outputs: Iterable[Value],
+    varying: Iterable[Value],
+    stands: Mapping[Value, Value],
 ) -> Differentiated:
     """``region`` again, with the slopes of its values behind them; every ddx in it is resolved.
 
-    varying: the inputs that change while the parameters stay.
+    varying: the inputs that change while the parameters stay. stands: inputs that probes stand for.
     """
     current = {value: value for value in outputs}
     turn = 0
     while True:
         builder = Builder(f"d{turn}_", varying)
-        run = _Differentiator(builder, probes)
+        run = _Differentiator(builder, probes, stands)
         run.region(region)
         slopes = {old: run.slopes.get(value, {}) for old, value in current.items()}
         current = {old: run.value(value) for old, value in current.items()}

@@ -10,6 +10,7 @@ from cosim.devices.tokens import Token, parse_error, refusal
 from cosim.verilog.circuit import Circuit
 from cosim.verilog.lower_functions import ModuleLowering
 from cosim.verilog.lower_statements import assignments
+from cosim.verilog.memory import Carried, Memory, settle
 from cosim.verilog.parameters import ParameterSetup, Place, Resolve, any_of, declare_parameter
 from cosim.verilog.parser import STANDARD_DISCIPLINES
 from cosim.verilog.scope import Branch, Bus, Net, PortBranch, Scope, Term
@@ -34,6 +35,7 @@ class Elaborated:
     circuit: Circuit
     resist: dict[int, Value]
     react: dict[int, Value]
+    memory: Memory
     notes: list[str]
 
 
@@ -199,9 +201,13 @@ def _declare(lowering: ModuleLowering, frame: _Frame) -> None:
         scope.declare(function.token, function)
     for branch in module.branches:
         _declare_branch(lowering, branch)
-    assigned = {a.target.token.text for statement in module.analog for a in assignments(statement)}
+    assigned, changed = (
+        {a.target.token.text for statement in module.analog for a in assignments(statement, starts=starts)}
+        for starts in (True, False)
+    )
     for variable in module.variables:
-        lowering.declare(variable, frame.prefix, kept=variable.token.text in assigned)
+        name = variable.token.text
+        lowering.declare(variable, frame.prefix, kept=name in assigned, changes=name in changed)
 
 
 def _declare_nets(lowering: ModuleLowering, frame: _Frame) -> None:
@@ -251,6 +257,7 @@ def _declare_branch(lowering: ModuleLowering, branch: BranchDeclaration) -> None
 def _close(lowering: ModuleLowering, circuit: Circuit) -> Elaborated:
     """The rows of all unknowns, from what the environment holds at the end."""
     builder = lowering.builder
+    variables = _variables(lowering, circuit)
     contributions: dict[str, tuple[Term, Term, Value]] = {}
     for key, term in list(lowering.environment.items()):
         if isinstance(key, str):
@@ -263,6 +270,8 @@ def _close(lowering: ModuleLowering, circuit: Circuit) -> Elaborated:
             contributions[str(name)] = (parts[0], parts[1], parts[2].value)
     circuit.close(contributions)
     circuit.hold_lone_nodes()
+    memory = settle(circuit, variables)
+    lowering.notes += _memory_notes(variables, memory)
     resist, react = {}, {}
     factor = circuit.input("mfactor", "mfactor")
     for index, row in circuit.rows.items():
@@ -270,4 +279,32 @@ def _close(lowering: ModuleLowering, circuit: Circuit) -> Elaborated:
         if circuit.nodes[index].kind == "voltage":
             sums = [builder.emit("fmul", factor, total) for total in sums]
         resist[index], react[index] = sums
-    return Elaborated(builder, circuit, resist, react, lowering.notes)
+    return Elaborated(builder, circuit, resist, react, memory, lowering.notes)
+
+
+def _variables(lowering: ModuleLowering, circuit: Circuit) -> list[Carried]:
+    """Variables that are read before they are set, each with what it is at the end."""
+    found = []
+    for (kind, key), value in list(circuit.inputs.items()):
+        if kind == "kept" and value.type != "string":
+            slot = lowering.slots[key]
+            initial = lowering.initial.get(key) or lowering.builder.literal(
+                0 if slot.type == "integer" else 0.0
+            )
+            last = lowering.plain(lowering.entry(key))
+            found.append(Carried(key, value, initial, last, slot.place))
+    return found
+
+
+def _memory_notes(variables: list[Carried], memory: Memory) -> list[str]:
+    """Which variable of a file was taken for which kind."""
+    notes = [
+        f"{v.place}: {v.name} is read before it is set: it is what the same evaluation makes of it"
+        for v in variables
+        if v.value in memory.same
+    ]
+    return notes + [
+        f"{v.place}: {v.name} is read before it is set: it is carried from the last accepted time point"
+        for v in memory.carried
+        if v.place
+    ]

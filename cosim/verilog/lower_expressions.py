@@ -55,6 +55,7 @@ class ExpressionLowering:
         self.scope = Scope()
         self.environment: dict[Key, Term] = {}
         self.slots: dict[str, Slot] = {}  # by the keys of their elements
+        self.initial: dict[str, Value] = {}  # of kept variables, by the same keys
         self.parameters: dict[str, Value] = {}  # resolved values
         self.given: Callable[[str], Value] | None = None
         self.prefix = ""  # of names in an instance

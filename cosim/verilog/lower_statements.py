@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from cosim.devices.ir import Type
 from cosim.devices.tokens import Token, parse_error, refusal
+from cosim.verilog.lower_events import EventLowering, is_start
 from cosim.verilog.lower_expressions import Key, flat
-from cosim.verilog.lower_tasks import TaskLowering
 from cosim.verilog.refusals import unknown_call
 from cosim.verilog.scope import Constant, Scope, Slot, Term, size
 from cosim.verilog.ssa import Loop, Merge, Region, Value
@@ -39,24 +39,36 @@ _TYPES: dict[str, Type] = {"real": "real", "integer": "integer", "string": "stri
 _MOST_TURNS = 20_000  # of a loop that is written out
 
 
-class StatementLowering(TaskLowering):
+class StatementLowering(EventLowering):
     """Carries an environment through statements; contributions are entries of it like variables."""
 
     _calling: tuple[str, ...] = ()
-    _in_event: Token | None = None
 
     # --- declarations -------------------------------------------------------------------------
 
     def declare(
-        self, variable: Variable, prefix: str = "", *, local: bool = False, kept: bool = False
+        self,
+        variable: Variable,
+        prefix: str = "",
+        *,
+        local: bool = False,
+        kept: bool = False,
+        changes: bool = True,
     ) -> None:
         """``kept``: something else sets it as well, so that its initial value holds at the start only."""
-        bounds = self.bounds(variable.dimensions, variable.token)
-        kind = _TYPES[variable.type]
-        slot = Slot(prefix + variable.token.text, kind, bounds, local)
-        self.scope.declare(variable.token, slot)
-        if variable.initial is not None and not kept:
-            self._assign_all(slot, variable.initial, variable.token)
+        token = variable.token
+        bounds = self.bounds(variable.dimensions, token)
+        slot = Slot(prefix + token.text, _TYPES[variable.type], bounds, local, token.where, changes)
+        self.scope.declare(token, slot)
+        if variable.initial is None:
+            return
+        for key, term in self._elements(slot, variable.initial, token):
+            if not kept:
+                self.write(slot, key, term)
+            elif self.builder.varies(term.value) or term.charge is not None:
+                raise refusal(token, f"{token.text} starts from what changes: set it in @(initial_step)")
+            else:
+                self.initial[key] = term.value
 
     def bounds(self, ranges: tuple[Range, ...], place: Token) -> tuple[tuple[int, int], ...]:
         return tuple((self.whole(r.first, place), self.whole(r.last, place)) for r in ranges)
@@ -87,7 +99,7 @@ class StatementLowering(TaskLowering):
             case For() | While() | Repeat():
                 self._loop(node)
             case Event():
-                self._event(node)
+                self.event(node)
             case CallStatement():
                 self._call_statement(node.call)
             case Indirect():
@@ -116,10 +128,8 @@ class StatementLowering(TaskLowering):
             what = "is not declared" if slot is None else "is not a variable: it cannot be set"
             raise parse_error(token, f"{token.text} {what}")
         if isinstance(node.target, Name):
-            if slot.bounds:
-                self._assign_all(slot, node.value, token)
-            else:
-                self.write(slot, slot.name, self.typed(self.term(node.value), slot.type, token))
+            for key, term in self._elements(slot, node.value, token):
+                self.write(slot, key, term)
             return
         if not slot.bounds:
             raise parse_error(token, f"{token.text} is not an array")
@@ -134,16 +144,13 @@ class StatementLowering(TaskLowering):
             old = self.plain(self.read(slot, key))
             self.write(slot, key, Term(self.builder.choose(here, value, old)))
 
-    def _assign_all(self, slot: Slot, value: Expression, place: Token) -> None:
-        """A value for a scalar, ``'{...}`` for the elements of an array."""
-        if not slot.bounds:
-            self.write(slot, slot.name, self.typed(self.term(value), slot.type, place))
-            return
-        items = flat(value)
+    def _elements(self, slot: Slot, value: Expression, place: Token) -> list[tuple[str, Term]]:
+        """A value for a scalar, ``'{...}`` for the elements of an array: each with its key."""
+        items = flat(value) if slot.bounds else [value]
         if items is None or len(items) != size(slot.bounds):
             raise parse_error(place, f"array {place.text} needs '{{...}} with {size(slot.bounds)} values")
-        for key, item in zip(slot.keys, items, strict=True):
-            self.write(slot, key, self.typed(self.term(item), slot.type, place))
+        terms = [self.typed(self.term(item), slot.type, place) for item in items]
+        return list(zip(slot.keys, terms, strict=True))
 
     def _contribute(self, node: Contribute) -> None:
         token = node.access.token
@@ -184,9 +191,6 @@ class StatementLowering(TaskLowering):
         minus = _operator(node.token, "-")
         self.environment["equation", index] = self._binary(minus, left, right)
         self._add(node.access, Term(value))
-
-    def entry(self, key: Key) -> Term:
-        return self.environment.get(key) or self.default(key)
 
     # --- conditions ---------------------------------------------------------------------------
 
@@ -331,25 +335,7 @@ class StatementLowering(TaskLowering):
                     keys[key] = None
         return list(keys)
 
-    # --- events and calls ---------------------------------------------------------------------
-
-    def _event(self, node: Event) -> None:
-        names = {event.token.text for event in node.events}
-        if names == {"final_step"}:
-            self.notes.append(f"{node.token.where}: @(final_step) is dropped: nothing happens after the run")
-            return
-        if not names <= {"initial_step", "initial"}:
-            event = next(e.token for e in node.events if e.token.text not in ("initial_step", "initial"))
-            raise refusal(event, f"event {event.text} is not supported yet")
-        outer, self._in_event = self._in_event, node.token
-        before = dict(self.environment)
-        self.statement(node.body)
-        self._in_event = outer
-        for key, term in self.environment.items():
-            if term != before.get(key) and self.builder.varies(term.value):
-                raise refusal(
-                    node.token, f"{key} is set at the start from what changes later: not supported yet"
-                )
+    # --- calls --------------------------------------------------------------------------------
 
     def _call_statement(self, call: Call) -> None:
         name = call.token.text
@@ -366,8 +352,8 @@ def _operator(place: Token, text: str) -> Token:
     return replace(place, kind="operator", text=text)
 
 
-def assignments(node: Statement) -> list[Assign]:
-    """Every assignment below ``node``."""
+def assignments(node: Statement, *, starts: bool = True) -> list[Assign]:
+    """Every assignment below ``node``; without ``starts`` those that are not of the start alone."""
     found: list[Assign] = []
     pending: list[Statement | None] = [node]
     while pending:
@@ -383,6 +369,8 @@ def assignments(node: Statement) -> list[Assign]:
                 pending.extend(arm for _, arm in item.arms)
             case For():
                 pending += [item.before, item.after, item.body]
-            case While() | Repeat() | Event():
+            case While() | Repeat():
+                pending.append(item.body)
+            case Event() if starts or not is_start(item):
                 pending.append(item.body)
     return found

@@ -62,6 +62,8 @@ class Slot:
     type: Type
     bounds: tuple[tuple[int, int], ...] = ()
     local: bool = False  # of an analog function: 0 at each call
+    place: str = ""  # where it is declared; "" for one that no file declares
+    changes: bool = True  # something else than the start sets it
 
     def key(self, position: int) -> str:
         """Of one element, counted from 0, rows first."""

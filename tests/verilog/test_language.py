@@ -269,7 +269,12 @@ def test_idt_starts_at_its_initial_value_and_then_integrates():
 @pytest.mark.parametrize(
     ("body", "declarations", "error", "message"),
     [
-        ("x = x + V(p, n); I(p, n) <+ x;", "real x;", ModelError, "variable x is read before it is set"),
+        (
+            'if (V(p, n) > 0) s = "a"; I(p, n) <+ s == "a" ? 1 : 2;',
+            "string s;",
+            ModelError,
+            "the text variable s is read before it is set",
+        ),
         ("I(p, n) <+ y;", "", ParseError, "y is not declared"),
         ("I(p, n) <+ f(1);", "", ParseError, "function f is not known"),
         ("I(p, q) <+ 1;", "", ParseError, "q is not a net"),
@@ -282,7 +287,6 @@ def test_idt_starts_at_its_initial_value_and_then_integrates():
         ("@(timer(0, 1n)) x = 1; I(p, n) <+ x;", "real x;", ModelError, "event timer is not supported yet"),
         ("x++; I(p, n) <+ x;", "real x;", ParseError, "'++' is not Verilog-A: write x = x + ..."),
         ("I(p, n) <+ 4'd16;", "", ParseError, "4'd16 does not fit its size"),
-        ("i = i + 1; I(p, n) <+ i;", "integer i;", ModelError, "variable i is read before it is set"),
     ],
 )
 def test_refusals_name_the_place_and_the_reason(body: str, declarations: str, error: type, message: str):

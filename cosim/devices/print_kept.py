@@ -1,0 +1,57 @@
+"""Printer: variables that are carried between time points, in the C of an OSDI library.
+
+OSDI 0.3 does not tell a model that a time point is accepted. The simulator's time tells: if it goes on from
+a point, that point was accepted; a time before the last evaluation's is a rejected step, made again; a time
+before the accepted point belongs to another analysis.
+"""
+
+from __future__ import annotations
+
+from cosim.devices.ir import DeviceIR, Input, Type
+from cosim.text import Emitter
+
+__all__ = ["C_TYPES", "print_accept", "print_candidate", "print_initial", "print_kept", "read_kept"]
+
+C_TYPES: dict[Type, str] = {
+    "real": "double",
+    "integer": "int32_t",
+    "boolean": "bool",
+    "string": "const char *",
+}
+
+
+def print_kept(ir: DeviceIR, out: Emitter) -> None:
+    """The type that holds them."""
+    with out.block("typedef struct {", "} Kept;"):
+        out.line("double time;")
+        for k, kept in enumerate(ir.kept):
+            out.line(f"{C_TYPES[kept.type]} value_{k};")
+
+
+def print_initial(ir: DeviceIR, out: Emitter) -> None:
+    """What they are where time stands still, at the end of the set-up."""
+    values = ", ".join(kept.initial for kept in ir.kept)
+    if ir.kept:
+        out.line(f"self->initial = (Kept){{-1.0, {values}}};")
+
+
+def print_accept(ir: DeviceIR, out: Emitter) -> None:
+    """What an evaluation starts from, before its code."""
+    if not ir.kept:
+        return
+    with out.block("if (running) {", "}"):
+        out.line("if (info->abstime > self->candidate.time) self->accepted = self->candidate;")
+        out.line("if (info->abstime <= self->accepted.time) self->accepted = self->initial;")
+    out.line("const Kept *kept = running ? &self->accepted : &self->initial;")
+
+
+def read_kept(ir: DeviceIR, source: Input) -> str:
+    """A variable in the code of an evaluation."""
+    return f"kept->value_{[kept.name for kept in ir.kept].index(source.name)}"
+
+
+def print_candidate(ir: DeviceIR, out: Emitter) -> None:
+    """What an evaluation leaves, behind its code."""
+    values = ", ".join(kept.next for kept in ir.kept)
+    if ir.kept:
+        out.line(f"if (flags & ANALYSIS_TRAN) self->candidate = (Kept){{info->abstime, {values}}};")

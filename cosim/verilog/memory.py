@@ -1,0 +1,135 @@
+"""Variables that are read before they are set: of the same evaluation, or carried between time points.
+
+A variable that follows from unknowns of the same evaluation (an integral or a node further down) is an
+algebraic unknown itself. Every other one is carried from the last accepted time point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cosim.verilog.circuit import Circuit
+from cosim.verilog.regions import live_items
+from cosim.verilog.scope import Term
+from cosim.verilog.ssa import Conditional, Loop, Operation, Region, Value, walk
+
+__all__ = ["Carried", "Memory", "settle"]
+
+_UNKNOWN, _OUTSIDE = 1, 2  # bits of a set of dependences; those above belong to the variables
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A kept variable: what it is read as, at the start, and after an accepted point."""
+
+    name: str
+    value: Value
+    initial: Value
+    next: Value
+    place: str = ""  # where it is declared; "" for one that no file declares
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """carried: from point to point. same: what stands for a variable of the same evaluation."""
+
+    carried: tuple[Carried, ...]
+    same: Mapping[Value, Value]
+
+
+def settle(circuit: Circuit, variables: Iterable[Carried]) -> Memory:
+    """Tell what the equations need apart; variables of the same evaluation become unknowns of ``circuit``."""
+    variables = _needed(circuit, tuple(variables))
+    if not variables:
+        return Memory((), {})
+    depends = _Dependences(circuit, variables)
+    depends.region(circuit.builder.root)
+    compared = _compared(circuit.builder.root)
+    same: dict[Value, Value] = {}
+    open_ = [
+        v
+        for v in variables
+        if v.place and v.value.type == "real" and not {(v.value, v.next), (v.next, v.value)} & compared
+    ]
+    known = _UNKNOWN
+    while ready := [v for v in open_ if depends.of(v.next) and not depends.of(v.next) & ~known]:
+        for variable in ready:
+            known |= depends.bit[variable.value]
+            same[variable.value] = _unknown(circuit, variable, same)
+        open_ = [v for v in open_ if v.value not in same]
+    return Memory(tuple(v for v in variables if v.value not in same), same)
+
+
+def _unknown(circuit: Circuit, variable: Carried, same: Mapping[Value, Value]) -> Value:
+    """What a variable is in the same evaluation: an unknown, with an equation where it is not one already."""
+    value = same.get(variable.next, variable.next)
+    if any(value is probe.value for probe in circuit.probes.values()):
+        return value
+    index, unknown = circuit.new_implicit()
+    circuit.add_to_row(index, circuit.difference(unknown, Term(value)))
+    return unknown
+
+
+def _needed(circuit: Circuit, variables: tuple[Carried, ...]) -> tuple[Carried, ...]:
+    """Those that an equation reads, or another needed variable does."""
+    roots = [value for row in circuit.rows.values() for value in (*row.resist, *row.react)]
+    found: tuple[Carried, ...] = ()
+    while True:
+        _, used = live_items(circuit.builder.root, roots)
+        needed = tuple(v for v in variables if v.value in used)
+        if needed == found:
+            return found
+        found = needed
+        roots += [variable.next for variable in found]
+
+
+def _compared(region: Region) -> set[tuple[Value, ...]]:
+    """Pairs that are subtracted or compared: where one is the other's old value, they are never the same."""
+    return {
+        item.operands
+        for item in walk(region)
+        if isinstance(item, Operation) and item.opcode[1:] in ("sub", "lt", "gt", "le", "ge", "eq", "ne")
+    }
+
+
+class _Dependences:
+    """What each value depends on, conditions included, as a set of bits."""
+
+    def __init__(self, circuit: Circuit, variables: Iterable[Carried]) -> None:
+        self.bit = {variable.value: 4 << k for k, variable in enumerate(variables)}
+        self._sets: dict[Value, int] = dict(self.bit)
+        for (kind, _), value in circuit.inputs.items():
+            if kind in ("abstime", "integrating", "starting"):
+                self._sets[value] = _OUTSIDE
+        for probe in circuit.probes.values():
+            inside = not any(circuit.nodes[index].terminal for index, _ in probe.parts)
+            self._sets[probe.value] = _UNKNOWN if inside else _OUTSIDE
+
+    def of(self, *values: Value) -> int:
+        total = 0
+        for value in values:
+            total |= self._sets.get(value, 0)
+        return total
+
+    def region(self, region: Region) -> None:
+        for item in region.items:
+            if isinstance(item, Operation):
+                if item.result is not None:
+                    self._sets[item.result] = self.of(*item.operands)
+            elif isinstance(item, Conditional):
+                self.region(item.then)
+                self.region(item.other)
+                for merge in item.merges:
+                    self._sets[merge.result] = self.of(item.condition, merge.then, merge.other)
+            else:
+                self._loop(item)
+
+    def _loop(self, item: Loop) -> None:
+        before = None
+        while before != (before := self.of(*(merge.result for merge in item.merges), item.condition)):
+            for merge in item.merges:
+                found = self.of(item.condition, merge.then, merge.other, merge.result)
+                self._sets[merge.result] = found
+            self.region(item.head)
+            self.region(item.body)
