@@ -75,6 +75,7 @@ class Tile:
         if wires is not None:
             as_instance(wires, "wires", Wires, "cosim.Wires(row=, column=), or None for ideal wires")
         _check_choice(device, conductance, state, shape)
+        device.check_cell()
         self.device = device = device if temperature is None else device.replace(temperature=temperature)
         self.wires = Wires() if wires is None else wires
         self.v_read = as_read_voltage(v_read)

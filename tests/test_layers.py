@@ -24,16 +24,16 @@ errors checks arrays text shipped progress
 reaper processes jobs files cache
 devices.ir devices.simulator
 devices.tokens devices.preprocess devices.interp devices.passes
-devices.osdi_names devices.print_kept devices.print_c devices.torch_functions devices.print_torch
-devices.print_cells
+devices.terminals devices.osdi_names devices.print_kept devices.print_c devices.torch_functions
+devices.print_torch devices.print_cells devices.ports
 verilog verilog.constants verilog.tree verilog.expressions verilog.statements verilog.parser verilog.ssa
 verilog.scope verilog.refusals verilog.arithmetic verilog.circuit verilog.lower_expressions
 verilog.lower_calls verilog.lower_filters verilog.tables verilog.lower_tables verilog.lower_tasks
 verilog.lower_events verilog.lower_statements verilog.lower_functions verilog.rules verilog.derivatives
 verilog.parameters verilog.regions verilog.memory verilog.elaborate verilog.compile
-devices.build devices.catalogue devices.inverse devices.hold devices.simulated
+devices.build devices.catalogue devices.inverse devices.hold devices.simulated devices.states
 devices.static devices.tableau devices.integrator devices.print_steps devices.compiled devices.adjoint
-devices.drive devices.start devices.dynamics
+devices.driven devices.drive devices.start devices.dynamics
 devices.values devices.writing devices.device devices.held
 wires nodes crossbar
 spice.deck spice.dialects.ngspice spice.rules spice.rawfile spice.ngspice spice.retry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,25 +21,35 @@ from cosim.arrays import (
     check_broadcast,
     check_finite,
     check_positive,
-    into_bounds,
 )
 from cosim.checks import as_instance, as_shape
 from cosim.devices.build import build, compile_model
 from cosim.devices.catalogue import CATALOGUE, bundled_entry, user_entry
+from cosim.devices.driven import check_driven, check_voltages
 from cosim.devices.dynamics import Trace, simulate
 from cosim.devices.hold import START, hold
 from cosim.devices.interp import Conditions, run_setup
 from cosim.devices.inverse import find_state
 from cosim.devices.ir import DeviceIR, Scalar
+from cosim.devices.ports import choose_ports
 from cosim.devices.print_c import print_c
 from cosim.devices.print_cells import CellLoop, print_cells
 from cosim.devices.print_torch import TorchModel, out_of_range
 from cosim.devices.simulator import TEMPERATURE, model_temperature
 from cosim.devices.start import tracked_node
-from cosim.devices.static import check_floating, current_and_slope, found_current
-from cosim.devices.values import ParameterValue, as_parameter, draw, representative
+from cosim.devices.states import bound, number, within_range
+from cosim.devices.static import check_floating, current_and_slope, found_current, terminal_currents
+from cosim.devices.terminals import rewire
+from cosim.devices.values import (
+    ParameterValue,
+    as_parameter,
+    draw,
+    is_value,
+    representative,
+    undistributed,
+)
 from cosim.devices.writing import check_moves
-from cosim.errors import ModelError, SpecError
+from cosim.errors import SpecError
 
 __all__ = ["Device"]
 
@@ -54,8 +64,10 @@ class Device:
     state, state_range: for a file of your own, the instance parameter that sets the state, and its
     range. state_node, state_scale, write: the internal node that carries the state in a transient
     (state = state parameter + state_scale * V(node)), and the parameter that switches writing on.
-    set_polarity: sign of the voltage that lowers the resistance. temperature: K, what ``$temperature``
-    and ``$vt`` of the model follow.
+    terminals, open, ground: for a file with more than two ports, those that carry the cell's current, first
+    the pair p and n; ports without current; ports at 0 V. Ports that only show a state are found and left
+    open. Terminals beyond the pair are ``driven`` by the caller. set_polarity: sign of the voltage that
+    lowers the resistance. temperature: K, what ``$temperature`` and ``$vt`` of the model follow.
     parameters: numbers, tensors (one value per cell; they broadcast with the tile), or
     ``torch.distributions`` (draw them with ``sample``). What is named like an argument of this call
     and is no text (``state=0.5``) is a parameter too; ``replace`` takes every name.
@@ -78,30 +90,34 @@ class Device:
         state_node: str | ParameterValue | None = None,
         state_scale: float = 1.0,
         write: str | ParameterValue | None = None,
+        terminals: Sequence[str] | ParameterValue | None = None,
+        open: Sequence[str] | ParameterValue | None = None,
+        ground: Sequence[str] | ParameterValue | None = None,
         set_polarity: int | None = None,
         temperature: float | None = None,
         **parameters: ParameterValue,
     ) -> None:
         named = {"state": state, "state_node": state_node, "write": write}
+        wired: dict[str, Any] = {"terminals": terminals, "open": open, "ground": ground}
         # a number is the value of a parameter that is called so
         parameters |= {n: v for n, v in named.items() if not (v is None or isinstance(v, str))}
+        parameters |= {n: v for n, v in wired.items() if is_value(v)}
         state, state_node, write = (v if isinstance(v, str) else None for v in named.values())
         own = (state, state_range, state_node, state_scale, write, set_polarity)
         bundled = isinstance(model, str | Path) and str(model) in CATALOGUE
         self._entry = bundled_entry(model, own) if bundled else user_entry(model, *own)
         self.ir: DeviceIR = compile_model(self._entry.path, bundled=bundled)
-        if len(self.ir.terminals) != 2:
-            raise ModelError(
-                f"{self.ir.name} has terminals {', '.join(self.ir.terminals)}: a crossbar cell has two"
-            )
         self.temperature = model_temperature(self.ir, temperature)
         self._given = {name: as_parameter(self.ir, name, value) for name, value in parameters.items()}
+        wired = {name: names for name, names in wired.items() if not (names is None or is_value(names))}
+        self.ports = choose_ports(self.ir, self._numbers, self.temperature, wired)
+        self.ir = rewire(self.ir, self.ports.terminals, self.ports.ground)
         for name in (self.state_parameter, self.write_parameter):
             if name is not None:
                 self.ir.parameter(name)
         tracked_node(self)  # refuses a state_node that is none
         self._check_parameters()
-        if not bundled:
+        if not (bundled or self.driven or self.ports.ground):
             check_floating(self.ir, self._numbers, self.temperature)
 
     def _check_parameters(self) -> None:
@@ -138,6 +154,11 @@ class Device:
         return self.ir.notes
 
     @property
+    def driven(self) -> tuple[str, ...]:
+        """Terminals beyond the pair, a gate or a heater: ``current`` and ``simulate`` take their voltages."""
+        return self.ports.driven
+
+    @property
     def given(self) -> Mapping[str, ParameterValue]:
         """Parameters that were given a value."""
         return MappingProxyType(self._given)
@@ -162,7 +183,7 @@ class Device:
 
     @property
     def state_scale(self) -> float:
-        return self._number(self._entry.state_scale)
+        return number(self.name, self._entry.state_scale, self._given, self._setup.parameters)
 
     @property
     def state_range(self) -> tuple[float, float]:
@@ -180,8 +201,9 @@ class Device:
         """
         if self.state_parameter is None:
             raise SpecError(f"{self.name} has no state: give state= and state_range= if it should have one")
-        low, high = self._entry.state_range
-        return self._bound(low), self._bound(high)
+        values = (self._given, self._setup.parameters)
+        low, high = (bound(self.name, end, *values) for end in self._entry.state_range)
+        return low, high
 
     @property
     def set_polarity(self) -> int:
@@ -209,7 +231,7 @@ class Device:
 
     def __getstate__(self) -> dict[str, Any]:
         # compiled functions cannot be pickled; they are made again at first use
-        return {name: getattr(self, name) for name in ("_entry", "ir", "_given", "temperature")}
+        return {name: getattr(self, name) for name in ("_entry", "ir", "ports", "_given", "temperature")}
 
     def __repr__(self) -> str:
         shown = {
@@ -219,6 +241,16 @@ class Device:
         if self.temperature != TEMPERATURE:
             shown["temperature"] = self.temperature
         return f"Device({self.name!r}{''.join(f', {k}={v}' for k, v in shown.items())})"
+
+    def check_cell(self) -> None:
+        """Raise SpecError or ModelError unless the device is a cell: two terminals, no path to ground."""
+        if self.driven:
+            raise SpecError(
+                f"{self.name} has the terminals {', '.join(self.ir.terminals)}: a cell of a tile has two; "
+                f'load the device with ground=("{self.driven[0]}",), or open= for a port without current'
+            )
+        if self.ports.ground:
+            check_floating(self.ir, self._numbers, self.temperature)
 
     # --- other values -------------------------------------------------------------------------------
 
@@ -231,7 +263,7 @@ class Device:
         100.0
         """
         other = object.__new__(Device)
-        other._entry, other.ir = self._entry, self.ir
+        other._entry, other.ir, other.ports = self._entry, self.ir, self.ports
         other.__dict__["_traced"] = self._traced
         kelvin = self.temperature if temperature is None else temperature
         other.temperature = model_temperature(self.ir, kelvin)
@@ -261,39 +293,59 @@ class Device:
 
     # --- static I-V ---------------------------------------------------------------------------------
 
-    def current(self, voltage: Array, state: Array | None = None) -> torch.Tensor:
-        """Static current (A) from p to n at ``voltage`` (V) and ``state``; they broadcast; differentiable.
+    def current(self, voltage: Array, state: Array | None = None, **driven: Array) -> torch.Tensor:
+        """Static current (A) into p at ``voltage`` (V, p against n) and ``state``; differentiable.
+
+        driven: voltage against n (V) of every terminal in ``driven``, by its name. All broadcast.
 
         >>> float(Device("stanford_pku").current(1.0, 0.2e-9))  # doctest: +ELLIPSIS
         0.01226...
         """
         volts = check_finite(as_tensor(voltage, "voltage"), "voltage")
         cells = None if self.state_parameter is None and state is None else self.check_state(state)
-        self._check_shapes(voltage=volts, **({} if cells is None else {"state": cells}))
-        return found_current(self._static, self.current_and_slope(volts, cells)[0], volts, cells)
+        others = check_driven(self, driven)
+        self._check_shapes(voltage=volts, **({} if cells is None else {"state": cells}), **others)
+        found = self.current_and_slope(volts, cells, driven=tuple(others.values()))[0]
+        return found_current(self._static, found, volts, cells)
 
     def current_and_slope(
         self,
         voltage: torch.Tensor,
         state: torch.Tensor | None,
         parameters: Mapping[str, torch.Tensor] | None = None,
+        driven: Sequence[torch.Tensor] = (),
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Current (A) and dI/dV (S), without checks: for solvers, which check once per tile.
 
         parameters: those that are tensors, in a shape that suits ``voltage`` (or some of the cells).
         """
-        return current_and_slope(self._static, voltage, self._varying(state, parameters))
+        return current_and_slope(self._static, voltage, self._varying(state, parameters), driven)
 
-    def conductance(self, state: Array | None = None, v_read: float = 0.1) -> Conductance:
-        """Chord I(v_read)/v_read (S) at ``state``.
+    def terminal_currents(
+        self, voltages: Mapping[str, Array], state: Array | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Static current (A) into each terminal at ``voltages`` (V) of all; they broadcast; differentiable.
+
+        >>> found = Device("vteam").terminal_currents({"p": 0.3, "n": 0.2}, state=1.0)
+        >>> {name: round(float(current), 9) for name, current in found.items()}
+        {'p': 0.0001, 'n': -0.0001}
+        """
+        volts = check_voltages(self, voltages, self.ir.terminals)
+        cells = None if self.state_parameter is None and state is None else self.check_state(state)
+        self._check_shapes(**volts, **({} if cells is None else {"state": cells}))
+        model = self.torch_model(static=True, grounded=False)
+        return terminal_currents(model, volts, self._varying(cells), cells)
+
+    def conductance(self, state: Array | None = None, v_read: float = 0.1, **driven: Array) -> Conductance:
+        """Chord I(v_read)/v_read (S) at ``state``; driven: as in ``current``.
 
         >>> float(Device("vteam").conductance(1.0))
         0.001
         """
         v_read = as_read_voltage(v_read)
-        return self.current(v_read, state) / v_read
+        return self.current(v_read, state, **driven) / v_read
 
-    def state_for(self, conductance: Array, v_read: float = 0.1) -> State:
+    def state_for(self, conductance: Array, v_read: float = 0.1, **driven: Array) -> State:
         """State at which the chord conductance is ``conductance`` (S), by bisection of the state range.
 
         Differentiable, in parameters too. Raises SpecError where the device cannot reach the conductance.
@@ -304,30 +356,17 @@ class Device:
         """
         v_read = as_read_voltage(v_read)
         wanted = check_positive(as_tensor(conductance, "conductance"), "conductance")
-        self._check_shapes(conductance=wanted)
+        others = check_driven(self, driven)
+        self._check_shapes(conductance=wanted, **others)
         volts = as_tensor(v_read, "v_read")
 
         def chord(state: torch.Tensor) -> torch.Tensor:
-            current = self.current_and_slope(volts, state)[0]
+            current = self.current_and_slope(volts, state, driven=tuple(others.values()))[0]
             return found_current(self._static, current, volts, state) / v_read
 
-        with torch.no_grad():
-            found = find_state(chord, wanted, self.state_bounds, self.name)
-        values = (wanted, *self._given.values())
-        follows = any(isinstance(value, torch.Tensor) and value.requires_grad for value in values)
-        return self._with_gradient(found, wanted, v_read) if follows else found
-
-    def _with_gradient(self, found: State, wanted: torch.Tensor, v_read: float) -> State:
-        """``found`` with the gradient of the implicit function, to ``wanted`` and to parameters."""
-        low, high = (bound.to(found) for bound in self.state_bounds)
-        # on a bound, where models limit their state, the slope would be 0: stay a rounding inside
-        hair = 4 * torch.finfo(found.dtype).eps * torch.maximum(low.abs(), high.abs())
-        found = torch.minimum(torch.maximum(found, low + hair), high - hair)
-        with torch.enable_grad():
-            state = found.clone().requires_grad_(True)
-            (slope,) = torch.autograd.grad(self.conductance(state, v_read).sum(), state)
-        step = (wanted - self.conductance(found, v_read)) / slope
-        return found + (step - step.detach())
+        values = (wanted, *self._given.values(), *others.values())
+        follow = any(isinstance(value, torch.Tensor) and value.requires_grad for value in values)
+        return find_state(chord, wanted, self.state_bounds, self.name, follow=follow)
 
     def check_state(self, state: Array | None) -> State:
         """``state``, or the state parameter if given, as a tensor; SpecError if none, or out of range."""
@@ -338,15 +377,7 @@ class Device:
         state = self._given[self.state_parameter] if state is None else state
         cells = check_finite(as_tensor(state, "state"), "state")
         self._check_shapes(state=cells)
-        low, high = (bound.to(cells) for bound in self.state_bounds)
-        cells, bad = into_bounds(cells, low, high)
-        if bool(bad.any()):
-            where = tuple(int(i) for i in bad.nonzero()[0])
-            found, low, high = (float(x.expand(bad.shape)[where]) for x in (cells, low, high))
-            raise SpecError(
-                f"state{list(where)} is {found}: {self.state_parameter} of {self.name} "
-                f"goes from {low} to {high}"
-            )
+        cells = within_range(self, cells)
         self._static.check(self._varying(cells))
         return cells
 
@@ -363,8 +394,9 @@ class Device:
         """Current and state while ``voltage`` is applied, one sample every ``dt`` seconds.
 
         voltage: (time,) or (time, *cells) V, linear between samples. state: at the first sample.
-        engine: "torch" or "ngspice". Options: time=, series=, compliance= and those of the engine, as in
-        ``cosim.devices.dynamics.simulate``, which says more. Raises SpecError, SolveError.
+        engine: "torch" or "ngspice". Options: time=, series=, compliance=, the voltage of every terminal in
+        ``driven`` by its name, and those of the engine, as in ``cosim.devices.dynamics.simulate``, which
+        says more. Raises SpecError, SolveError.
         """
         check_moves(self)
         return simulate(self, voltage, dt, state, engine, **options)
@@ -384,9 +416,14 @@ class Device:
         return build(print_c(ir.named(module or self.name), instance), module or self.name)
 
     def torch_model(
-        self, *, static: bool, extra: Mapping[str, Scalar] = MappingProxyType({}), held: bool = False
+        self,
+        *,
+        static: bool,
+        extra: Mapping[str, Scalar] = MappingProxyType({}),
+        held: bool = False,
+        grounded: bool = True,
     ) -> TorchModel:
-        """The model as a torch function; the n terminal is at 0 V. ``extra``: fixed parameters.
+        """The model as a torch function. extra: fixed parameters. grounded: the n terminal is at 0 V.
 
         held: before time runs, the state node is where the parameter ``hold.START`` says.
         """
@@ -397,12 +434,12 @@ class Device:
             varying.add(self.state_parameter)
         varying |= {START} if held else set()
         values = tuple(sorted({**fixed, **extra}.items()))
-        return self._traced(values, frozenset(varying), static, self.temperature, held)
+        return self._traced(values, frozenset(varying), static, self.temperature, held, grounded)
 
     @functools.cached_property
     def cell_loop(self) -> CellLoop | None:
         """The static I-V as C text for many cells; None where the model has internal nodes to solve for."""
-        return print_cells(self._static)
+        return None if self.driven else print_cells(self._static)
 
     def loop_fields(
         self, state: torch.Tensor | None, parameters: Mapping[str, torch.Tensor]
@@ -418,11 +455,12 @@ class Device:
         """Traces the model, once for the same values: ``replace`` shares it, as a spread is drawn often."""
 
         @functools.lru_cache(maxsize=_TRACES)
-        def trace(fixed: Any, varying: frozenset[str], static: bool, kelvin: float, held: bool) -> TorchModel:
+        def trace(
+            fixed: Any, varying: frozenset[str], static: bool, kelvin: float, held: bool, grounded: bool
+        ) -> TorchModel:
             ir = hold(self.ir, str(self.state_node)) if held else self.ir
-            return TorchModel(
-                ir, dict(fixed), varying, static=static, grounded=ir.terminals[1:], temperature=kelvin
-            )
+            zero = ir.terminals[1:2] if grounded else ()
+            return TorchModel(ir, dict(fixed), varying, static=static, grounded=zero, temperature=kelvin)
 
         return trace
 
@@ -436,12 +474,7 @@ class Device:
 
     @property
     def _sampled(self) -> dict[str, Scalar | torch.Tensor]:
-        if self._distributions:
-            raise SpecError(
-                f"parameter {self._distributions[0]} of {self.name} is a distribution: draw it first, "
-                "with device.sample(shape, generator=...)"
-            )
-        return dict(self._given)  # type: ignore[arg-type]  # no distribution is left
+        return undistributed(self.name, self._given)
 
     @property
     def _numbers(self) -> dict[str, Scalar]:
@@ -451,22 +484,6 @@ class Device:
     @functools.cached_property
     def _setup(self) -> Any:
         return run_setup(self.ir, self._numbers, Conditions(temperature=self.temperature))
-
-    def _number(self, value: float | str) -> float:
-        """A number of the catalogue, which may be the name of a parameter."""
-        if not isinstance(value, str):
-            return float(value)
-        if isinstance(self._given.get(value), torch.Tensor):
-            raise SpecError(
-                f"parameter {value} of {self.name} scales the state: give it one value for all cells"
-            )
-        return float(self._setup.parameters[value])
-
-    def _bound(self, value: float | str) -> torch.Tensor:
-        """A bound of the state: a number, or per cell."""
-        given = self._given.get(str(value))
-        tensor = isinstance(given, torch.Tensor)
-        return given.detach().double() if tensor else torch.tensor(self._number(value), dtype=torch.float64)
 
     def _check_shapes(self, **arrays: torch.Tensor) -> None:
         """Raise SpecError unless these and the parameters that are tensors broadcast."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from cosim.arrays import Array, as_tensor, check_finite
 from cosim.checks import as_number, shown
+from cosim.devices.driven import Driven
 from cosim.devices.print_torch import Terms, TorchModel, Value
 from cosim.errors import SpecError
 
@@ -22,7 +23,8 @@ class Drive:
     """A source, and the resistance and limits between it and the device.
 
     time: (T,) s, rising from 0. voltage: (T, *cells) V, linear between. ohm: between source and device,
-    0 for none. low, high: A, what the current is kept between.
+    0 for none. low, high: A, what the current is kept between. others: (T, *cells) V of the terminals
+    beyond the pair, by name.
     """
 
     time: torch.Tensor
@@ -30,6 +32,7 @@ class Drive:
     ohm: float = 0.0
     low: float = -math.inf
     high: float = math.inf
+    others: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def direct(self) -> bool:
@@ -126,7 +129,7 @@ class Limited:
     current and voltage both move one way, so that Newton does not jump to and fro between the limits.
     """
 
-    def __init__(self, model: TorchModel, drive: Drive) -> None:
+    def __init__(self, model: TorchModel | Driven, drive: Drive) -> None:
         self._model, self._drive = model, drive
         self.internal = (model.nodes[0], *model.internal)
         self.varying, self.kept = model.varying, model.kept

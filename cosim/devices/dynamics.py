@@ -14,6 +14,7 @@ from cosim.checks import as_integer, as_number, shown
 from cosim.devices.adjoint import replay
 from cosim.devices.compiled import CompiledRun, transient_library
 from cosim.devices.drive import Drive, Limited, make_drive
+from cosim.devices.driven import check_waveforms, follow
 from cosim.devices.integrator import Integrator, Problem, Tolerances, stack
 from cosim.devices.print_steps import print_steps
 from cosim.devices.print_torch import TorchModel
@@ -120,6 +121,9 @@ def simulate(
     the state itself; of a device that declares no state node it is the first integral (``idt``) of the
     model, or else its first internal node with a charge, and 0 without either.
 
+    A terminal beyond the pair (``Device.driven``) is an option of its name: V against n, one number or a
+    waveform (T,) or (T, *cells), linear between samples.
+
     Options of the engine "torch": rtol (1e-6) and atol (1e-6, a part of the state range, of 1 V, or of
     1 uA) bound the error of one step; max_steps; progress: True shows it, None where it takes long, on a
     terminal. It computes in float64. Gradients with respect to voltage, state and parameters are exact
@@ -134,16 +138,18 @@ def simulate(
     >>> trace.current.shape, float(trace.state[0])
     (torch.Size([101]), 0.3)
     """
+    others = {name: options.pop(name) for name in list(options) if name in device.driven}
     run = _engine(engine, options)
     drive = make_drive(voltage, dt, time=time, series=series, compliance=compliance)
+    others = check_waveforms(device, others, len(drive.time))
     volts, cells = drive.voltage, None
     if device.state_parameter is not None or state is not None:
         cells = device.check_state(state).to(volts)
-    shape = _cells(device, volts, cells)
+    shape = _cells(device, volts, cells, others)
     if 0 in shape:
         raise SpecError(f"voltage and state of shape {tuple(shape)} hold no device to simulate")
-    volts = volts.reshape(volts.shape[0], *[1] * (len(shape) - volts.ndim + 1), *volts.shape[1:])
-    drive = replace(drive, voltage=volts.expand(volts.shape[0], *shape))
+    waves = {n: _spread_wave(wave.to(volts), len(drive.time), shape) for n, wave in others.items()}
+    drive = replace(drive, voltage=_spread_wave(volts, len(drive.time), shape), others=waves)
     return run(device, drive, None if cells is None else cells.expand(shape), **options)
 
 
@@ -161,8 +167,20 @@ def _engine(name: str, options: Mapping[str, Any]) -> Engine:
     return run
 
 
-def _cells(device: Simulated, volts: torch.Tensor, state: torch.Tensor | None) -> torch.Size:
+def _spread_wave(wave: torch.Tensor, samples: int, cells: torch.Size) -> torch.Tensor:
+    """``wave``, a number or (T,) or (T, *some cells), as (T, *cells)."""
+    own = wave.shape[1:]
+    return wave.reshape(-1, *[1] * (len(cells) - len(own)), *own).expand(samples, *cells)
+
+
+def _cells(
+    device: Simulated,
+    volts: torch.Tensor,
+    state: torch.Tensor | None,
+    others: Mapping[str, torch.Tensor],
+) -> torch.Size:
     cells = {"voltage": volts[0]} | ({} if state is None else {"state": state})
+    cells |= {name: wave[0] for name, wave in others.items() if wave.ndim}
     cells |= {name: v for name, v in device.given.items() if isinstance(v, torch.Tensor)}
     return check_broadcast(f"cells of {device.name}", cells)
 
@@ -190,11 +208,12 @@ def _simulate_torch(
     track = (*((inner.index(node),) if node in inner else ()), *terminal)
     nominal = tuple(_nominal(device, name) for name in inner)
     tolerances = Tolerances(rtol=rtol, atol=atol, nominal=nominal, max_steps=max_steps)
-    follow = any(x.requires_grad for x in (problem.voltage, problem.start, *problem.parameters.values()))
+    sources = (problem.voltage, problem.start, *problem.parameters.values(), *drive.others.values())
+    differentiate = any(source.requires_grad for source in sources)
     with torch.no_grad(), progress_bar(f"simulating {device.name}", progress) as report:
-        run = _runner(device, drive, problem, tolerances, track, follow)
+        run = _runner(device, drive, problem, tolerances, track, differentiate)
         run.run(report)
-    done = replay(problem, tolerances, run) if follow and not run.failures else run
+    done = replay(problem, tolerances, run) if differentiate and not run.failures else run
     found = [unknown.reshape(drive.voltage.shape) for unknown in done.unknowns]
     trace = Trace(
         time=drive.time,
@@ -219,8 +238,8 @@ def _runner(
 ) -> Integrator | CompiledRun:
     """In C for few devices; in torch, which takes as long for a thousand devices as for one, for many."""
     loop = None
-    kept = problem.model.kept
-    if not kept and problem.voltage.device.type == "cpu" and problem.voltage.shape[1] <= _FEW:
+    few = problem.voltage.device.type == "cpu" and problem.voltage.shape[1] <= _FEW
+    if few and not (problem.model.kept or drive.others):
         loop = print_steps(_moving(device))
     library = None if loop is None else transient_library(loop)
     if loop is None or library is None:
@@ -247,14 +266,16 @@ def _problem(device: Simulated, drive: Drive, state: torch.Tensor | None) -> Pro
         found = {name: more[name] if name in more else _parameter(device, name, state) for name in names}
         return {name: x.to(drive.voltage).expand(cells).reshape(-1) for name, x in found.items()}
 
-    circuits = [model, still] if drive.direct else [Limited(model, drive), Limited(still, drive)]
     volts = drive.voltage.reshape(drive.voltage.shape[0], -1)
-    rest = operating_point(device, circuits[1], volts[0], spread(still.varying, start))
+    waves = [drive.others[name].reshape(volts.shape) for name in device.driven]
+    (circuit, lines), (resting, _) = (follow(each, drive.time, waves) for each in (model, still))
+    circuits = [circuit, resting] if drive.direct else [Limited(each, drive) for each in (circuit, resting)]
+    rest = operating_point(device, circuits[1], volts[0], spread(still.varying, start) | lines)
     solved = dict(zip(circuits[1].internal, rest, strict=True))
     unknowns = [solved.get(name, torch.zeros_like(volts[0])) for name in circuits[0].internal]
     parameters, current = spread(model.varying, {}), None
     if model.kept:  # the operating point is the first accepted point
-        at_rest = ([volts[0], *rest], spread(still.varying, start))
+        at_rest = ([volts[0], *rest], spread(still.varying, start) | lines)
         parameters |= dict(zip(circuits[1].kept, circuits[1].carry(*at_rest), strict=True))
         current = stack(circuits[1](*at_rest).resist[:1], volts[0])[0]
     return Problem(
@@ -262,7 +283,7 @@ def _problem(device: Simulated, drive: Drive, state: torch.Tensor | None) -> Pro
         time=drive.time,
         voltage=volts,
         start=stack(unknowns, volts[0]),
-        parameters=parameters,
+        parameters=parameters | lines,
         current=current,
     )
 

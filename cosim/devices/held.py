@@ -130,8 +130,8 @@ def _moving(device: Device) -> TorchModel:
     """The model with its state free to move; SpecError where that is not its only unknown."""
     write = device.write_parameter
     model = device.torch_model(static=False, extra={write: 1} if write else {})
-    unknowns = (model.internal, model.varying, model.kept)
-    if unknowns != ((device.state_node,), (device.state_parameter,), ()):
+    unknowns = (model.internal, model.varying, model.kept, device.driven)
+    if unknowns != ((device.state_node,), (device.state_parameter,), (), ()):
         raise SpecError(
             f"{device.name} is no single device whose state is its only internal unknown: use Device.simulate"
         )

@@ -1,4 +1,4 @@
-"""The state at which a device has a wanted conductance, by bisection; and whether it can have it."""
+"""The state at which a device has a wanted conductance: by bisection, with its gradient."""
 
 from __future__ import annotations
 
@@ -19,12 +19,26 @@ def find_state(
     wanted: torch.Tensor,
     bounds: tuple[torch.Tensor, torch.Tensor],
     name: str,
+    *,
+    follow: bool = False,
 ) -> torch.Tensor:
     """Where ``chord`` of a state between ``bounds`` is ``wanted`` (S), as a tensor of its dtype.
 
+    follow: with the gradient of the implicit function, to ``wanted`` and to what ``chord`` depends on.
     Raises SpecError that names the first value that the device ``name`` does not reach: beyond its ends,
     or in a jump of its chord, where bisection ends between two states whatever was asked for.
     """
+    with torch.no_grad():
+        found = _bisect(chord, wanted, bounds, name)
+    return _with_gradient(chord, found, wanted, bounds) if follow else found
+
+
+def _bisect(
+    chord: Callable[[torch.Tensor], torch.Tensor],
+    wanted: torch.Tensor,
+    bounds: tuple[torch.Tensor, torch.Tensor],
+    name: str,
+) -> torch.Tensor:
     goal = wanted.double()
     below, above = (bound.to(goal) + torch.zeros_like(goal) for bound in bounds)
     ends = [chord(below), chord(above)]
@@ -48,6 +62,23 @@ def find_state(
             f"{near:.9g} and {far:.9g} S"
         )
     return found.to(wanted.dtype)
+
+
+def _with_gradient(
+    chord: Callable[[torch.Tensor], torch.Tensor],
+    found: torch.Tensor,
+    wanted: torch.Tensor,
+    bounds: tuple[torch.Tensor, torch.Tensor],
+) -> torch.Tensor:
+    low, high = (bound.to(found) for bound in bounds)
+    # on a bound, where models limit their state, the slope would be 0: stay a rounding inside
+    hair = 4 * torch.finfo(found.dtype).eps * torch.maximum(low.abs(), high.abs())
+    found = torch.minimum(torch.maximum(found, low + hair), high - hair)
+    with torch.enable_grad():
+        state = found.clone().requires_grad_(True)
+        (slope,) = torch.autograd.grad(chord(state).sum(), state)
+    step = (wanted - chord(found)) / slope
+    return found + (step - step.detach())
 
 
 def _first(bad: torch.Tensor, wanted: torch.Tensor, *others: torch.Tensor) -> tuple[str, float, float]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import torch
 
+from cosim.devices.driven import follow
 from cosim.devices.hold import START
 from cosim.devices.integrator import Circuit, newton_matrix, solve_step, stack
 from cosim.devices.simulated import Simulated
@@ -85,9 +86,11 @@ def _absolute(device: Simulated) -> bool:
     given = {name: torch.as_tensor(device.given.get(name, 0.0)).detach() for name in still.varying}
     parameters = {name: value.double().reshape(-1)[:1].expand(2) for name, value in given.items()}
     parameters[str(device.state_parameter)] = probes
+    ground = torch.zeros((2, 2), dtype=torch.float64)
+    circuit, lines = follow(still, torch.arange(2), [ground for _ in device.driven])
     try:
         with torch.no_grad():
-            found = operating_point(device, still, torch.zeros(2, dtype=torch.float64), parameters)
+            found = operating_point(device, circuit, ground[0], parameters | lines)
     except SolveError:
         return False
     away = device.state_scale * found[still.internal.index(device.state_node)] - probes

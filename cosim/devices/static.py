@@ -7,7 +7,7 @@ voltages, states and parameters are those of the implicit function.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
@@ -15,7 +15,7 @@ from cosim.devices.ir import DeviceIR, Scalar
 from cosim.devices.print_torch import Terms, TorchModel
 from cosim.errors import ModelError, SolveError
 
-__all__ = ["check_floating", "current_and_slope", "found_current"]
+__all__ = ["check_floating", "current_and_slope", "found_current", "terminal_currents"]
 
 _NEWTON_STEPS = 60
 _PATIENCE = 25  # steps of at most 1 V, before an ohmic node may go to kilovolts
@@ -27,21 +27,50 @@ _ROUNDINGS = 64  # of the largest terms of a sum
 
 
 def current_and_slope(
-    model: TorchModel, voltage: torch.Tensor, parameters: Mapping[str, torch.Tensor]
+    model: TorchModel,
+    voltage: torch.Tensor,
+    parameters: Mapping[str, torch.Tensor],
+    driven: Sequence[torch.Tensor] = (),
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Current (A) into the terminal of ``model`` that is not grounded, and its slope (S).
+    """Current (A) into the first terminal of ``model``, and its slope (S) by the voltage there.
 
-    NaN in cells whose internal nodes have no solution that is found.
+    driven: voltages of the other terminals, which are not grounded. NaN in cells whose internal nodes have
+    no solution that is found.
     """
-    shape = torch.broadcast_shapes(voltage.shape, *(p.shape for p in parameters.values()))
-    # the parameters stay in their own shape: what depends on them alone is computed once per cell
-    volts = voltage if not model.internal else voltage.expand(shape)
-    terms = _solve_internal(model, [volts], parameters)
+    ends, shape = _spread(model, [voltage, *driven], parameters)
+    volts = ends[0]
+    terms = _solve_internal(model, ends, parameters)
     current = _tensor(terms.resist[0], volts).expand(shape)
     slope = _tensor(terms.jacobian_resist.get((0, 0), 0.0), volts).expand(shape)
     if model.internal:
-        slope = slope - _schur(terms, 1 + len(model.internal), volts)
+        slope = slope - _schur(terms, len(ends), len(model.nodes), volts)
     return current, slope
+
+
+def terminal_currents(
+    model: TorchModel,
+    voltages: Mapping[str, torch.Tensor],
+    parameters: Mapping[str, torch.Tensor],
+    state: torch.Tensor | None,
+) -> dict[str, torch.Tensor]:
+    """Current (A) into each terminal of ``model``, which has none at ground; or SolveError."""
+    ends, shape = _spread(model, list(voltages.values()), parameters)
+    terms = _solve_internal(model, ends, parameters)
+    currents = {n: _tensor(terms.resist[k], ends[k]).expand(shape) for k, n in enumerate(voltages)}
+    return {n: found_current(model, current, voltages[n], state) for n, current in currents.items()}
+
+
+def _spread(
+    model: TorchModel, ends: list[torch.Tensor], parameters: Mapping[str, torch.Tensor]
+) -> tuple[list[torch.Tensor], torch.Size]:
+    """Terminal voltages of one shape, and the shape of the cells.
+
+    The parameters stay in their own shape: what depends on them alone is computed once per cell.
+    """
+    shape = torch.broadcast_shapes(*(x.shape for x in (*ends, *parameters.values())))
+    if model.internal:
+        return [volts.expand(shape) for volts in ends], shape
+    return list(torch.broadcast_tensors(*ends)), shape
 
 
 def found_current(
@@ -192,9 +221,9 @@ def _newton_step(terms: Terms, first: int, count: int, like: torch.Tensor) -> li
     return list(step.squeeze(-1).unbind(-1))
 
 
-def _schur(terms: Terms, size: int, like: torch.Tensor) -> torch.Tensor:
-    """What the internal nodes take from dI/dV: J_pi J_ii^-1 J_ip."""
-    inner = range(1, size)
+def _schur(terms: Terms, first: int, size: int, like: torch.Tensor) -> torch.Tensor:
+    """What the internal nodes, those from ``first`` on, take from dI/dV: J_pi J_ii^-1 J_ip."""
+    inner = range(first, size)
     left = _block(terms, [0], inner, like)
     right = _block(terms, inner, [0], like)
     solved, singular = torch.linalg.solve_ex(_block(terms, inner, inner, like), right)

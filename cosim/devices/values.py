@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import torch
@@ -10,7 +11,7 @@ from cosim.arrays import as_tensor, check_finite, own
 from cosim.devices.ir import DeviceIR, Scalar
 from cosim.errors import SpecError
 
-__all__ = ["ParameterValue", "as_parameter", "draw", "representative"]
+__all__ = ["ParameterValue", "as_parameter", "draw", "is_value", "representative", "undistributed"]
 
 ParameterValue: TypeAlias = float | int | torch.Tensor | torch.distributions.Distribution
 
@@ -36,6 +37,11 @@ def as_parameter(ir: DeviceIR, name: str, value: Any) -> ParameterValue:
     if whole and not abs(number) < 2**31:
         raise SpecError(f"parameter {name} of {ir.name} is {number}: it does not fit 32 bits")
     return int(number) if whole else number
+
+
+def is_value(value: object) -> bool:
+    """A number, tensor or distribution: the value of a parameter, where names are given otherwise."""
+    return isinstance(value, float | int | torch.Tensor | torch.distributions.Distribution)
 
 
 def draw(
@@ -66,3 +72,16 @@ def representative(name: str, value: ParameterValue) -> Scalar:
                 f"parameter {name}: {type(value).__name__} has no mean: give a tensor of your own draws"
             ) from error
     return float(value.detach().reshape(-1)[0]) if isinstance(value, torch.Tensor) else value
+
+
+def undistributed(model: str, given: Mapping[str, ParameterValue]) -> dict[str, Scalar | torch.Tensor]:
+    """``given``, or SpecError that names the first distribution in it."""
+    found: dict[str, Scalar | torch.Tensor] = {}
+    for name, value in given.items():
+        if isinstance(value, torch.distributions.Distribution):
+            raise SpecError(
+                f"parameter {name} of {model} is a distribution: draw it first, "
+                "with device.sample(shape, generator=...)"
+            )
+        found[name] = value
+    return found

@@ -47,7 +47,8 @@ def _moves(device: Simulated, node: str, extra: Mapping[str, int]) -> bool:
         if node not in model.nodes:
             return False
         given |= model.initial(given, volts)
-        terms = model([volts, *(0.0 * volts for _ in model.internal)], given, 1.0)
+        others = [volts.flip(0) for _ in device.driven]  # a gate at other voltages than the pair
+        terms = model([volts, *others, *(0.0 * volts for _ in model.internal)], given, 1.0)
     except CosimError:  # 1 is not in the range of this parameter
         return False
     rate = torch.as_tensor(terms.resist[model.nodes.index(node)])

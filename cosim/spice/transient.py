@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["simulate_staircase", "transient_deck"]
 
 _SOURCE, _INSTANCE, _P = "Vdrive", "N1", "p"
+_OTHER = "t"  # node of a terminal beyond the pair, with its number
 _RELTOL, _TIMEOUT = 1e-6, 600.0  # of ngspice's steps; s
 _MERGED = 1e4  # longest step over the shortest time between samples: see the next line
 _RAMP = 1e-4  # of a held sample, from the voltage before; ngspice merges corners below 5e-5 of the step
@@ -62,11 +63,17 @@ def transient_deck(
     reltol: float,
     max_step: float,
     drive: Drive | None = None,
+    others: Sequence[Waveform] = (),
 ) -> Deck:
     """One device from a source that follows ``waveform`` to ground. own: parameters of the instance.
 
-    drive: what is between source and device; None for nothing.
+    drive: what is between source and device; None for nothing. others: of the terminals beyond the pair.
     """
+    nodes = tuple(f"{_OTHER}{k}" for k in range(len(others)))
+    sources = (
+        WaveformSource(name=f"{_SOURCE}{k}", p=node, n=GROUND, waveform=other)
+        for k, (node, other) in enumerate(zip(nodes, others, strict=True))
+    )
     called, given = osdi_parameters(device.ir), given_values(device).items()
     shared = tuple((called[name], float(value)) for name, value in given if name not in own)
     instance = tuple((called.get(name, name), value) for name, value in own.items())
@@ -78,7 +85,8 @@ def transient_deck(
         elements=(
             WaveformSource(name=_SOURCE, p=_P if drive is None else "s", n=GROUND, waveform=waveform),
             *_between(drive),
-            DeviceInstance(name=_INSTANCE, nodes=(_P, GROUND), model="cell", parameters=instance),
+            *sources,
+            DeviceInstance(name=_INSTANCE, nodes=(_P, GROUND, *nodes), model="cell", parameters=instance),
         ),
         analyses=(Transient(stop=waveform.seconds[-1], step=max_step, max_step=max_step),),
         saves=_saves(device),
@@ -119,15 +127,15 @@ def simulate(
     seconds = drive.time.cpu().numpy()
     step = _longest_step(seconds, max_step)
     ngspice = find_ngspice(program)
-    volts = drive.voltage.to("cpu", torch.float64).reshape(len(seconds), -1).numpy()  # (T, devices)
     instances = _instances(device, state, drive.voltage.shape[1:])
     held = START in instances[0]
     library = device.osdi(per_cell=tuple(instances[0].keys() - {START}), held=held)
     libraries = {LIBRARY: library.read_bytes()}
     between = None if drive.direct else drive
+    waves = _waves(device, drive)
     decks = (
-        transient_deck(device, _waveform(seconds, wave), own, reltol=reltol, max_step=step, drive=between)
-        for wave, own in zip(volts.T, instances, strict=True)
+        transient_deck(device, wave, own, reltol=reltol, max_step=step, drive=between, others=others)
+        for (wave, *others), own in zip(waves, instances, strict=True)
     )
     jobs = (make_job(deck, libraries, program=ngspice, timeout=timeout) for deck in decks)
     with progress_bar(f"simulating {device.name} in ngspice", progress) as report:
@@ -176,7 +184,7 @@ def _longest_step(seconds: np.ndarray, asked: float | None) -> float:
 
 
 def _check_no_gradient(device: Device, drive: Drive, state: torch.Tensor | None) -> None:
-    named = {"voltage": drive.voltage, "state": state, **device.given}
+    named = {"voltage": drive.voltage, "state": state, **drive.others, **device.given}
     for name, value in named.items():
         if torch.is_grad_enabled() and isinstance(value, torch.Tensor) and value.requires_grad:
             raise SpecError(
@@ -190,8 +198,12 @@ def _counter(report: Callable[[float], None], total: int) -> Callable[[int, obje
     return lambda index, result: report(next(done) / total)
 
 
-def _waveform(seconds: np.ndarray, volts: np.ndarray) -> Waveform:
-    return Waveform(seconds=tuple(seconds.tolist()), volts=tuple(volts.tolist()))
+def _waves(device: Device, drive: Drive) -> list[list[Waveform]]:
+    """Per device the waveform of the source, then those of the terminals beyond the pair."""
+    seconds = tuple(drive.time.tolist())
+    every = [drive.voltage, *(drive.others[name] for name in device.driven)]
+    columns = [wave.detach().cpu().double().reshape(len(seconds), -1).T.tolist() for wave in every]
+    return [[Waveform(seconds=seconds, volts=tuple(v)) for v in own] for own in zip(*columns, strict=True)]
 
 
 def _instances(device: Device, state: torch.Tensor | None, cells: torch.Size) -> list[dict[str, float]]:

@@ -501,7 +501,7 @@ def test_three_terminals_are_refused(tmp_path: Path) -> None:
         '`include "disciplines.vams"\nmodule t3(d, g, s); inout d, g, s; electrical d, g, s;\n'
         "analog I(d, s) <+ 1e-3 * V(g, s) * V(d, s);\nendmodule\n"
     )
-    with pytest.raises(ModelError, match=r"t3 has terminals d, g, s: a crossbar cell has two"):
+    with pytest.raises(ModelError, match=r"t3 has the ports d, g, s, and it is not clear what its port g is"):
         Device(path)
 
 
