@@ -70,7 +70,8 @@ def as_tensor(value: Array, name: str, *, like: torch.Tensor | None = None) -> t
     if array.dtype.kind == "c":
         raise SpecError(f"{name} is complex: give real numbers")
     if array.dtype.kind not in "biuf":
-        raise SpecError(f"{name} is {shown(value)}: give numbers, as a list, an array or a tensor")
+        held = f" of {array.dtype}" if isinstance(value, np.ndarray) else ""
+        raise SpecError(f"{name} is {shown(value)}{held}: give numbers, as a list, an array or a tensor")
     array = np.require(array, np.float64, ["C", "W"])  # torch warns of memory that it may not write
     return torch.as_tensor(array, device=None if like is None else like.device)
 

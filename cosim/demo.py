@@ -371,4 +371,5 @@ def _write(report: DemoReport, network: DigitsNetwork, folder: Path) -> None:
             fit.save(folder / f"calibration_{engine}_{number}.json")
     for number, layer in enumerate(network.layers, start=1):
         volts = network.images[:4] * _V_MAX if number == 1 else None
-        write_netlist(layer.tile, folder / f"layer_{number}", voltages=volts)
+        name = f"layer_{number}"
+        write_netlist(layer.tile, folder / name, voltages=volts, name=name)

@@ -91,6 +91,7 @@ def test_limits_are_told():
         (np.array([1j]), "cells is complex"),
         (torch.ones(2, dtype=torch.complex64), "cells is complex"),
         (np.ma.masked_array([1.0, 2.0], [True, False]), "cells has masked entries"),
+        (np.array(["2026-12-01"], "datetime64[D]"), r"cells is ndarray of shape \(1,\) of datetime64\[D\]"),
         (np.array(["2020-01-01"], dtype="datetime64[D]"), "give numbers"),
         (["1", "2"], "give numbers"),
         ([10**400], "give numbers"),

@@ -47,6 +47,8 @@ def test_what_it_leaves(report: demo.DemoReport) -> None:
     names = {path.relative_to(report.out).as_posix() for path in report.out.rglob("*") if path.is_file()}
     assert {"report.json", "report.txt", "ladder.png", "tile_1.png", "calibration_ideal_1.json"} <= names
     assert {"layer_1/dut.sp", "layer_1/models.sp", "layer_1/testbench.sp", "layer_2/dut.sp"} <= names
+    for name in ("layer_1", "layer_2"):  # distinct, so that both go into one deck
+        assert f".subckt {name} " in (report.out / name / "dut.sp").read_text()
     read = json.loads((report.out / "report.json").read_text())
     assert [r["engine"] for r in read["rungs"]] == ["ideal", "linear", "newton", "ngspice"]
     assert "ngspice" in (report.out / "report.txt").read_text()

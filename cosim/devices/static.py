@@ -197,7 +197,8 @@ def check_floating(ir: DeviceIR, given: Mapping[str, Scalar], temperature: float
     if not all(map(math.isfinite, currents)):
         raise ModelError(
             f"{ir.name} has no operating point at 0.11 V: the equation of an internal node has no solution "
-            "when time stands still; switch the state equation with a write parameter (docs/devices.md)"
+            "when time stands still; switch the state equation with a write parameter, and give the node "
+            "another while that is off, such as I(y) <+ 1e-6*V(y) (docs/devices.md)"
         )
     if max(currents) - min(currents) > _FLOATING_TOLERANCE * max(map(abs, currents)) + noise:
         raise ModelError(
