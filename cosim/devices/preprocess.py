@@ -66,10 +66,10 @@ def _read_source(path: Path, *, asked_by: Token | None = None) -> str:
         raise (ParseError(message) if asked_by is None else parse_error(asked_by, message)) from error
     try:
         text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        message = "not UTF-8 text: save the file as UTF-8 (a µ or Ω in a comment is the usual cause)"
-        raise ParseError(message, path=str(path), line=line) from error
+    except UnicodeDecodeError:
+        text = data.decode(
+            "latin-1"
+        )  # a µ in a comment: outside of comments and strings it is an error still
     if "\0" in text:
         raise ParseError("not a text file: it holds zero bytes", path=str(path), line=1)
     return text

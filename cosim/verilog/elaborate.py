@@ -59,7 +59,7 @@ def elaborate(module: Module, source: Source, setup: ParameterSetup) -> Elaborat
     lowering = ModuleLowering(builder, circuit, access_functions(source), source.notes)
     types = {p.name: p.type for p in setup.parameters}
     values = {
-        name: tuple(circuit.input("parameter", e, types[e]) for e in elements)
+        name: tuple(setup.sizes.get(e) or circuit.input("parameter", e, types[e]) for e in elements)
         for name, elements in setup.elements.items()
     }
 
@@ -137,7 +137,7 @@ def _lower_instance(
             f"module {instance.module.text} is not in this file: include the file that has it",
         )
     prefix = f"{outer.prefix}{instance.token.text}."
-    ports = _connect(lowering, module, instance, prefix)
+    ports = _connect(lowering, module, instance, prefix, outer.prefix)
     values, given = _instance_parameters(lowering, module, instance)
     builder = lowering.builder
     frame = _Frame(module, ports, values, lambda name: builder.literal(name in given), prefix)
@@ -145,7 +145,7 @@ def _lower_instance(
 
 
 def _connect(
-    lowering: ModuleLowering, module: Module, instance: Instance, prefix: str
+    lowering: ModuleLowering, module: Module, instance: Instance, prefix: str, outer: str
 ) -> dict[str, Net | Bus]:
     """The nets of the ports; one that is left open gets a node of its own."""
     circuit = lowering.circuit
@@ -161,6 +161,12 @@ def _connect(
         if expression is None:
             continue
         symbol = lowering.scope.find(expression.token.text) if isinstance(expression, Name) else None
+        if symbol is None and isinstance(expression, Name):
+            lowering.notes.append(
+                f"{expression.token.where}: net {expression.token.text} is not declared: taken as electrical"
+            )
+            symbol = circuit.net(outer + expression.token.text)
+            lowering.scope.symbols[expression.token.text] = symbol
         ports[port] = symbol if isinstance(symbol, Bus) else lowering.net(expression, instance.token)
     buses = {net.token.text: net.bus for net in module.nets if net.bus is not None}
     for token in module.ports:

@@ -126,9 +126,18 @@ class ExpressionLowering:
                 return Term(self._port_flow(node))
             case Call():
                 return self._call(node)
+            case Vector(items=items) if items and all(self.type_of(item) == "string" for item in items):
+                return Term(self._joined(node.token, items))
             case Vector():
                 raise parse_error(node.token, "an array stands where one value is needed")
         raise AssertionError(node)
+
+    def _joined(self, token: Token, items: tuple[Expression, ...]) -> Value:
+        """``{"a", "b"}`` of strings that are known."""
+        texts = [self.value(item).literal for item in items]
+        if None in texts:
+            raise refusal(token, "strings can be joined only where they are known before the run")
+        return self.builder.literal("".join(map(str, texts)))
 
     def _unary(self, token: Token, term: Term) -> Term:
         if token.text == "-" and term.charge is not None:
@@ -194,6 +203,8 @@ class ExpressionLowering:
         match node:
             case Number():
                 return "integer" if isinstance(node.value, int) else "real"
+            case Vector(items=(Text(), *_)):
+                return "string"
             case Text():
                 return "string"
             case Unary() | Binary():

@@ -13,7 +13,18 @@ from cosim.verilog.lower_expressions import flat
 from cosim.verilog.lower_functions import ModuleLowering
 from cosim.verilog.scope import Constant, size
 from cosim.verilog.ssa import Builder, Conditional, Region, Value
-from cosim.verilog.tree import Interval, Module, Parameter, Source
+from cosim.verilog.tree import (
+    Binary,
+    Call,
+    Choice,
+    Expression,
+    Interval,
+    Module,
+    Name,
+    Parameter,
+    Source,
+    Unary,
+)
 
 __all__ = ["ParameterSetup", "Place", "Resolve", "any_of", "declare_parameter", "set_up_parameters"]
 
@@ -33,6 +44,7 @@ class ParameterSetup:
     inputs: list[ir.Input]
     resolved: dict[str, Value]
     parameters: tuple[ir.Parameter, ...]
+    sizes: dict[str, Value]  # parameters that sizes depend on: they keep their default
     given: dict[str, Value]
     elements: dict[str, tuple[str, ...]]
 
@@ -102,10 +114,11 @@ def set_up_parameters(module: Module, source: Source) -> ParameterSetup:
     """The set-up of the parameters of ``module``: defaults, types and ranges, in order."""
     builder = Builder("s")
     lowering = ModuleLowering(builder, None, {}, source.notes)
-    setup = ParameterSetup(builder, [], {}, (), {}, {})
+    setup = ParameterSetup(builder, [], {}, (), {}, {}, {})
     lowering.given = lambda name: any_of(builder, [setup.given[e] for e in setup.elements[name]])
     found: dict[str, ir.Parameter] = {}
     aliases: dict[str, list[str]] = {}
+    sizes = _sizing(module)
     for parameter in module.parameters:
         name = parameter.token.text
         if parameter.alias_of:
@@ -116,8 +129,46 @@ def set_up_parameters(module: Module, source: Source) -> ParameterSetup:
         else:
             setup.elements[name] = _element_names(lowering, module, parameter)
             _set_up(lowering, setup, parameter, found)
+            if name in sizes and found[name].default is not None:
+                found[name] = _keep_default(setup, name, found[name])
+                lowering.parameters[name] = setup.sizes[name]
     setup.parameters = tuple(replace(p, aliases=tuple(aliases.get(name, ()))) for name, p in found.items())
     return setup
+
+
+def _sizing(module: Module) -> set[str]:
+    """Names of what the sizes of arrays and buses are made of, through other parameters as well."""
+    ranges = [net.bus for net in module.nets if net.bus is not None]
+    for item in (*module.parameters, *module.variables):
+        ranges.extend(item.dimensions)
+    found: set[str] = set()
+    pending: list[Expression | None] = [bound for r in ranges for bound in (r.first, r.last)]
+    defaults = {p.token.text: p.default for p in module.parameters}
+    while pending:
+        match pending.pop():
+            case Name(token=token) if token.text not in found:
+                found.add(token.text)
+                pending.append(defaults.get(token.text))
+            case Unary(operand=operand):
+                pending.append(operand)
+            case Binary(left=left, right=right):
+                pending += [left, right]
+            case Choice(condition=condition, then=then, other=other):
+                pending += [condition, then, other]
+            case Call(arguments=arguments):
+                pending.extend(arguments)
+    return found
+
+
+def _keep_default(setup: ParameterSetup, name: str, found: ir.Parameter) -> ir.Parameter:
+    """A parameter that sizes depend on: another value than its default is out of range."""
+    builder, default = setup.builder, found.default
+    assert default is not None
+    setup.sizes[name] = builder.literal(default)
+    opcode = {"real": "feq", "integer": "ieq", "string": "seq", "boolean": "beq"}[found.type]
+    same = builder.emit(opcode, setup.resolved[name], setup.sizes[name])
+    _report_unless(builder, same, name)
+    return replace(found, range=f"{default} only: the size of an array or bus depends on it")
 
 
 def _no_value(parameter: Parameter, place: Place, kind: Type, default: Callable[[], Value]) -> Value:
@@ -205,6 +256,10 @@ def _check_range(lowering: ModuleLowering, parameter: Parameter, name: str, valu
         allowed = builder.choose(allowed, builder.literal(True), condition)
     for condition in outside:
         allowed = builder.choose(condition, builder.literal(False), allowed)
+    _report_unless(builder, allowed, name)
+
+
+def _report_unless(builder: Builder, allowed: Value, name: str) -> None:
     if allowed.literal is True:
         return
     conditional = Conditional(allowed, Region(), Region())

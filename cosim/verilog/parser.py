@@ -30,7 +30,7 @@ from cosim.verilog.tree import (
 __all__ = ["STANDARD_DISCIPLINES", "parse"]
 
 _DIRECTIONS = words("inout input output")
-_DIGITAL = words("initial always assign reg logic tri supply0 supply1 time event defparam specify primitive")
+_DIGITAL = words("always assign reg logic tri supply0 supply1 time event defparam specify primitive")
 _WIRES = words("wire wreal")
 
 # access functions (potential, flow) of disciplines.vams
@@ -116,6 +116,7 @@ class _Parser(StatementParser):
 
     def _module(self) -> Module:
         module = Module(self._name("the name of the module"))
+        self._attributes()
         if self._accept("#"):
             self._expect("(")
             while not self._accept(")"):
@@ -126,6 +127,7 @@ class _Parser(StatementParser):
                 module.parameters.extend(self._parameters(word, attributes))
         if self._accept("("):
             self._ports(module)
+        self._attributes()
         self._expect(";")
         while not self._accept("endmodule"):
             if self._at == len(self.tokens):
@@ -141,6 +143,7 @@ class _Parser(StatementParser):
         while not self._accept(")"):
             self._attributes()
             if self._accept(*_DIRECTIONS):
+                self._attributes()
                 discipline, bus = "", None
                 if (
                     self.tokens[self._at].kind == "name" and self.tokens[self._at + 1].kind == "name"
@@ -180,7 +183,13 @@ class _Parser(StatementParser):
         elif text == "generate":
             module.analog.append(self._generate(token))
         elif text in ("for", "if", "case", "begin"):  # a conditional or loop around analog blocks
-            raise refusal(token, f"{text!r} outside an analog block: put it inside, or use generate")
+            self._at -= 1
+            self._generating += 1
+            module.analog.append(self._statement())
+            self._generating -= 1
+        elif text == "initial":
+            self._note(token, "'initial' of digital Verilog: read as 'analog initial'")
+            module.analog.append(Event(token, (Call(token, ()),), self._statement()))
         elif text == ";":
             self._note(token, "a ';' without a statement: ignored")
         elif text in _DIGITAL:
@@ -202,7 +211,8 @@ class _Parser(StatementParser):
     def _direction(self, module: Module) -> None:
         """``inout p, n;`` and ``inout electrical p, n;``."""
         discipline = ""
-        if self._peek() in self._disciplines or self._peek(1) not in (",", ";", "[", ""):
+        self._attributes()
+        if self._peek() in self._disciplines or self._peek(1) not in (",", ";", "[", "(*", ""):
             discipline = self._next().text if self._peek() != "[" else ""
         bus = self._bus()
         while True:
@@ -239,10 +249,12 @@ class _Parser(StatementParser):
                 terminals.append(self._reference("a net"))
             self._expect(")")
             while True:
+                self._attributes()
                 token = self._name("the name of the branch")
                 if self._peek() == "[":
                     raise refusal(token, "arrays of branches are not supported: name each branch")
                 module.branches.append(BranchDeclaration(token, tuple(terminals), port))
+                self._attributes()
                 if not self._accept(","):
                     break
                 if self._peek() == "(":

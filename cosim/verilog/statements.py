@@ -48,6 +48,7 @@ class StatementParser(ExpressionParser):
     def __init__(self, tokens: list[Token]) -> None:
         super().__init__(tokens)
         self._nesting = 0
+        self._generating = 0  # how many generate constructs are open: analog blocks stand in them
 
     # --- declarations -----------------------------------------------------------------------
 
@@ -188,6 +189,8 @@ class StatementParser(ExpressionParser):
                 return Repeat(token, self._parenthesis(), self._statement())
             case "generate":
                 return self._generate(token)
+            case "analog" if self._generating:
+                return self._statement()
             case "@":
                 return self._event(token)
         if token.text in _DIGITAL_STATEMENTS:
@@ -216,8 +219,10 @@ class StatementParser(ExpressionParser):
 
     def _generate(self, token: Token) -> Block:
         body: list[Statement] = []
+        self._generating += 1
         while not self._accept("endgenerate"):
             body.append(self._statement())
+        self._generating -= 1
         return Block(token, "", (), (), tuple(body))
 
     def _parenthesis(self):
