@@ -18,7 +18,6 @@ from cosim.errors import ParseError
 __all__ = ["preprocess"]
 
 _HEADER = re.compile(r"(?:.*/)?(discipline|constant)s?\.(?:vams|va|vah|h)\Z", re.IGNORECASE)
-_BUILT_IN = re.compile(r"(disciplines|constants)\.(?:vams|va|h)\Z")
 # the macros of OpenVAF's built-in constants.vams (measured: each was asked for with `ifdef)
 _CONSTANTS = words(
     "M_E M_LOG2E M_LOG10E M_LN2 M_LN10 M_PI M_TWO_PI M_PI_2 M_PI_4 M_1_PI M_2_PI M_2_SQRTPI M_SQRT2 "
@@ -67,9 +66,7 @@ def _read_source(path: Path, *, asked_by: Token | None = None) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        text = data.decode(
-            "latin-1"
-        )  # a µ in a comment: outside of comments and strings it is an error still
+        text = data.decode("latin-1")  # a µ in a comment; elsewhere it is an error still
     if "\0" in text:
         raise ParseError("not a text file: it holds zero bytes", path=str(path), line=1)
     return text
@@ -216,7 +213,7 @@ class _Preprocessor:
     def _include(self, token: Token, cursor: _Cursor, path: Path, stack: tuple[Path, ...]) -> None:
         name = _include_name(token, cursor)
         target = path.parent / name
-        header = None if not _BUILT_IN.match(name) and target.exists() else _HEADER.match(name)
+        header = None if target.is_file() else _HEADER.match(name)
         if header is not None:
             family = header.group(1).lower() + "s"
             self.included.add(family)

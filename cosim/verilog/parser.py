@@ -153,6 +153,7 @@ class _Parser(StatementParser):
             token = self._name("a port")
             module.ports.append(token)
             module.nets.append(Net(token, discipline, bus or self._bus()))
+            self._attributes()
             self._comma()
 
     def _bus(self) -> Range | None:

@@ -8,15 +8,14 @@ from cosim.errors import ModelError, ParseError
 __all__ = ["REMEDIES", "unknown_call"]
 
 _RANDOM = "random numbers are not drawn inside a model: draw in Python and pass an instance parameter"
-_FILTER = "is not supported: write the filter with an internal node and ddt"
-_FILES = "file access is not supported: pass the values as parameters"
-_TESTS = "is not supported: use a parameter"
+_FILTER = "is not supported: use laplace_nd, which is continuous in time"
+_FILES = "file access is not supported: use $table_model, or pass the values as parameters"
 
 # "prefix*" stands for every name that starts so
 REMEDIES = {
     "transition": "is not supported: use an internal node with ddt, or tanh, for a smooth edge",
     "slew": "is not supported: use an internal node with ddt and a limited current",
-    "absdelay": "is not supported: use a chain of RC nodes",
+    "absdelay": "is not supported: put a transmission line into the netlist, or use laplace_nd",
     "last_crossing": "is not supported: use an internal node as the state",
     "zi_*": _FILTER,
     "$bound_step": "is not supported: delete it and set the maximum step of the analysis",
@@ -24,8 +23,6 @@ REMEDIES = {
     "$arandom": _RANDOM,
     "$rdist_*": _RANDOM,
     "$dist_*": _RANDOM,
-    "$test$*": _TESTS,
-    "$value$*": _TESTS,
     **dict.fromkeys(
         words(
             "$fopen $fgets $fscanf $fread $fseek $ftell $rewind $ferror $feof $swrite $sformat $sscanf "

@@ -82,7 +82,11 @@ def test_a_filter_with_a_pole_at_0_integrates_from_0():
         ("laplace_zp(V(p, n), '{1}, '{1, 0})", ParseError, "a real and an imaginary part of each root"),
         ("laplace_nd(V(p, n), 1, '{1})", ParseError, "an array is needed here"),
         ("laplace_nd(V(p, n))", ParseError, "takes an expression and two arrays"),
-        ("absdelay(V(p, n), 1n)", ModelError, "absdelay is not supported: use a chain of RC nodes"),
+        (
+            "absdelay(V(p, n), 1n)",
+            ModelError,
+            "absdelay is not supported: put a transmission line into the netlist",
+        ),
     ],
 )
 def test_what_is_no_filter_is_told(expression: str, error: type, message: str):

@@ -179,7 +179,7 @@ def test_refused_statements(tmp_path: Path, statement: str, message: str):
     [
         ("other #(.r(1)) o1(p, n);", "module other is not in this file: include the file that has it"),
         ("reg w;", "'reg' is digital Verilog: write the model as an analog block"),
-        ("initial x = 1;", "'initial' is digital Verilog"),
+        ("always x = 1;", "'always' is digital Verilog"),
         ("branch (p, n) b[0:2];", "arrays of branches are not supported: name each branch"),
         ("optical o;", "discipline optical is not known: include the file that declares it"),
         ("real r;", "r is declared twice"),
