@@ -1,4 +1,4 @@
-"""Lowering, second part: analog operators and system functions."""
+"""Lowering: analog operators and system functions."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Lowering, third part: events, which set variables at the start or at times of their own."""
+"""Lowering: events, which set variables at the start or at times of their own."""
 
 from __future__ import annotations
 
 from cosim.devices.tokens import Token, refusal
-from cosim.verilog.lower_expressions import Key
+from cosim.verilog.lower_names import Key
 from cosim.verilog.lower_tasks import TaskLowering
 from cosim.verilog.scope import Term
 from cosim.verilog.tree import Event, Statement

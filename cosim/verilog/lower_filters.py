@@ -1,4 +1,4 @@
-"""Lowering, third part: laplace filters, as a chain of unknowns that are each other's derivatives."""
+"""Lowering: laplace filters, as a chain of unknowns that are each other's derivatives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lowering, seventh part: analog functions, written out where they are called."""
+"""Lowering: analog functions, written out where they are called."""
 
 from __future__ import annotations
 

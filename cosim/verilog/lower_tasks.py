@@ -1,4 +1,4 @@
-"""Lowering, fifth part: system tasks, what a model says beside its equations."""
+"""Lowering: system tasks, what a model says beside its equations."""
 
 from __future__ import annotations
 
