@@ -27,7 +27,8 @@ devices.tokens devices.preprocess devices.interp devices.passes
 devices.terminals devices.osdi_names devices.print_kept devices.print_c devices.torch_functions
 devices.print_torch devices.print_cells devices.ports
 verilog verilog.constants verilog.tree verilog.expressions verilog.statements verilog.parser verilog.ssa
-verilog.scope verilog.refusals verilog.arithmetic verilog.circuit verilog.lower_names verilog.lower_expressions
+verilog.scope verilog.refusals verilog.arithmetic verilog.circuit verilog.lower_names
+verilog.lower_expressions
 verilog.lower_calls verilog.lower_filters verilog.tables verilog.lower_tables verilog.lower_tasks
 verilog.lower_events verilog.lower_statements verilog.lower_functions verilog.rules verilog.derivatives
 verilog.parameters verilog.regions verilog.memory verilog.elaborate verilog.compile
