@@ -16,6 +16,10 @@ NGSPICE_PRINTED = 1e-5
 NGSPICE_NEWTON = 1e-8
 # relative: interpreter, C and torch evaluate the same SSA in float64; libm differs in the last bits
 PRINTERS = 1e-12
+# relative: two compilers of one Verilog-A text, each with its own order of operations (issue target)
+COMPILERS = 1e-9
+# relative, of the largest entry: what is a difference of larger terms has their rounding
+ROUNDING_OF_SUMS = 1e-12
 # relative: static current of a .va file against the equation in numpy, both float64
 MODEL_CURRENT = 1e-12
 # relative: state derivative of a .va file against the equation; differences of exponentials lose digits

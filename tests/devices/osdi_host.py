@@ -77,7 +77,11 @@ class Descriptor(c.Structure):
     ]  # fmt: skip
 
 
-FLAGS = {"dc": 2048 | 32768, "tran": 8192, "ac": 4096}
+# what to compute (all of it), and the analysis
+FLAGS = {"dc": 511 | 2048 | 32768, "ic": 511 | 2048 | 16384 | 32768, "tran": 511 | 8192, "ac": 511 | 4096}
+_NONE = 2**32 - 1  # an offset of what there is not
+_NOTHING = (c.c_char_p * 1)(None)  # the end of a list of simulator parameters
+_PARAS = Paras(*(c.cast(_NOTHING, PTR) for _ in range(4)))
 
 
 # the functions that follow eval in the descriptor
@@ -89,12 +93,15 @@ _LOADS = [
 
 
 class OsdiDevice:
-    """One instance of the first model in ``path``, with parameters set by name."""
+    """One instance of model ``number`` in ``path``, with parameters set by name."""
 
-    def __init__(self, path: Path, parameters: Mapping[str, float], temperature: float = 300.15) -> None:
+    def __init__(
+        self, path: Path, parameters: Mapping[str, float], temperature: float = 300.15, number: int = 0
+    ) -> None:
         library = c.CDLL(str(path))
-        self.descriptor = Descriptor.in_dll(library, "OSDI_DESCRIPTORS")
-        d = self.descriptor
+        first = c.addressof(Descriptor.in_dll(library, "OSDI_DESCRIPTORS"))
+        size = 0 if number == 0 else U32.in_dll(library, "OSDI_DESCRIPTOR_SIZE").value
+        d = self.descriptor = Descriptor.from_address(first + number * size)
         self.instance = c.create_string_buffer(d.instance_size)
         self.model = c.create_string_buffer(d.model_size)
         names = [d.params[k].name[0].decode() for k in range(d.num_params)]
@@ -103,13 +110,17 @@ class OsdiDevice:
             at = d.access(self.instance, self.model, k, 1)
             kind = c.c_int32 if d.params[k].flags & 3 == 1 else c.c_double
             c.cast(at, c.POINTER(kind))[0] = kind(value).value
-        info = InitInfo()
-        d.setup_model(None, self.model, None, c.byref(info))
-        d.setup_instance(None, self.instance, self.model, temperature, d.num_terminals, None, c.byref(info))
-        self.fatal = bool(info.flags & 2)
-        self.out_of_range = list(
-            dict.fromkeys(names[info.errors[k].parameter] for k in range(info.num_errors))
-        )
+        paras, ports = c.addressof(_PARAS), d.num_terminals
+        told = [InitInfo(), InitInfo()]
+        d.setup_model(None, self.model, paras, c.byref(told[0]))
+        d.setup_instance(None, self.instance, self.model, temperature, ports, paras, c.byref(told[1]))
+        self.fatal = any(info.flags & 2 for info in told)
+        wrong = [names[info.errors[k].parameter] for info in told for k in range(info.num_errors)]
+        self.out_of_range = list(dict.fromkeys(wrong))
+
+    @property
+    def nodes(self) -> list[str]:
+        return [self.descriptor.nodes[k].name.decode() for k in range(self.descriptor.num_nodes)]
 
     @property
     def collapsed(self) -> frozenset[int]:
@@ -126,18 +137,17 @@ class OsdiDevice:
         mapping = (U32 * size).from_buffer(self.instance, d.node_mapping_offset)
         mapping[:] = range(size)
         solved = (c.c_double * size)(*unknowns)
-        info = SimInfo(abstime=abstime, prev_solve=solved, flags=FLAGS[analysis])
+        info = SimInfo(paras=_PARAS, abstime=abstime, prev_solve=solved, flags=FLAGS[analysis])
         flags = d.eval(None, self.instance, self.model, c.byref(info))
         found = Evaluation(np.zeros(size), np.zeros(size), np.zeros((size, size)), np.zeros((size, size)))
         for k in range(size):
             found.resist[k] = self._read(d.nodes[k].resist_off)
-            if d.nodes[k].react_off != 2**32 - 1:
-                found.react[k] = self._read(d.nodes[k].react_off)
+            found.react[k] = self._read(d.nodes[k].react_off)
         self._jacobian(found)
         return found, flags
 
     def _read(self, offset: int) -> float:
-        return c.c_double.from_buffer(self.instance, offset).value
+        return 0.0 if offset == _NONE else c.c_double.from_buffer(self.instance, offset).value
 
     def _jacobian(self, found: Evaluation) -> None:
         """Let the model write its Jacobian through the pointers that a simulator hands out."""
@@ -146,7 +156,7 @@ class OsdiDevice:
         pointers = (PTR * count).from_buffer(self.instance, d.jacobian_ptr_resist_offset)
         for k in range(count):
             pointers[k] = c.addressof(cells) + 8 * k
-            if d.jacobian[k].react_ptr_off != 2**32 - 1:
+            if d.jacobian[k].react_ptr_off != _NONE:
                 PTR.from_buffer(self.instance, d.jacobian[k].react_ptr_off).value = c.addressof(react) + 8 * k
         self._call("load_jacobian_resist", None)
         self._call("load_jacobian_react", 1.0)

@@ -1,14 +1,17 @@
-"""One point of a .va file, evaluated by openvaf-py's own interpreter (no code of cosim involved)."""
+"""One point of a .va file as OpenVAF-Reloaded compiles it: no code of cosim involved."""
 
 from __future__ import annotations
 
+import functools
 import re
-import struct
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import openvaf_py
+
+from devices.osdi_host import OsdiDevice
+from verilog.judge import judge
 
 PARAMETER = re.compile(
     r"(?P<attributes>\(\*[^\n]*\*\))?\s*"
@@ -59,7 +62,9 @@ class VaModel:
     """A compiled file with the defaults of its text."""
 
     def __init__(self, path: Path) -> None:
-        (self.module,) = openvaf_py.compile_va(str(path))
+        copy = Path(tempfile.mkdtemp(prefix="cosim-judge-"), path.name)
+        copy.write_text(path.read_text())
+        self.library = judge(copy)
         self.declarations = {d.name: d for d in declarations(path.read_text())}
 
     def parameters(self, **given: float) -> dict[str, float]:
@@ -71,15 +76,14 @@ class VaModel:
         assert not set(given) - set(values), f"no such parameter: {set(given) - set(values)}"
         return values
 
+    @functools.lru_cache(maxsize=8)  # noqa: B019  a model lives as long as the tests
+    def _device(self, parameters: tuple[tuple[str, float], ...]) -> OsdiDevice:
+        whole = {name for name, declared in self.declarations.items() if declared.kind == "integer"}
+        device = OsdiDevice(self.library, {n: int(v) if n in whole else v for n, v in parameters})
+        assert device.nodes == ["p", "n", "y"]
+        return device
+
     def at(self, v: float, y: float = 0.0, *, time: float = 1.0, **given: float) -> Point:
-        inputs = {"V(p,n)": float(v), "V(y)": float(y), "$abstime": float(time), "mfactor": 1.0}
-        for name, value in self.parameters(**given).items():
-            integer = self.declarations[name].kind == "integer"
-            # openvaf-py reads the bits of an integer where it takes a float
-            inputs[name] = struct.unpack("<d", struct.pack("<q", int(value)))[0] if integer else float(value)
-        residuals, entries = self.module.run_init_eval(inputs)
-        jacobian = np.zeros((2, 3, 3))
-        for row, column, resist, react in entries:
-            jacobian[:, row, column] = resist, react
-        resist, react = np.array(residuals).T
-        return Point(resist, react, jacobian[0], jacobian[1])
+        device = self._device(tuple(self.parameters(**given).items()))
+        found, _ = device.evaluate([v, 0.0, y], "tran", time)
+        return Point(found.resist, found.react, found.jacobian_resist, found.jacobian_react)

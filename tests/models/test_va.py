@@ -1,4 +1,4 @@
-"""The bundled .va files against the oracle, through openvaf-py's interpreter."""
+"""The bundled .va files against the oracle, as OpenVAF-Reloaded compiles them."""
 
 from __future__ import annotations
 
