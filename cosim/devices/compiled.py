@@ -22,6 +22,7 @@ from cosim.devices.tableau import (
     GROW,
     NEWTON_LIMIT,
     NEWTON_TOLERANCE,
+    RESTART,
     RETREAT,
     SAFETY,
     SHRINK,
@@ -43,7 +44,7 @@ class _Run(ctypes.Structure):
         *((name, _integer) for name in ("devices", "samples", "next")),
         *(
             (name, _pointer)
-            for name in ("method", "constants", "fields", "time", "voltage", "start", "nominal")
+            for name in ("method", "constants", "fields", "time", "voltage", "start", "nominal", "memory")
         ),
         *((name, _real) for name in ("ohm", "scale", "low", "high", "rtol", "atol", "longest")),
         *((name, _integer) for name in ("max_steps", "tracks")),
@@ -111,6 +112,9 @@ class CompiledRun:
             "time": problem.time,
             "voltage": problem.voltage,
             "start": problem.start,
+            "memory": torch.stack([problem.parameters[name] for name in problem.model.kept])
+            if problem.model.kept
+            else like.new_zeros((1, 1)),
             "nominal": torch.tensor(tolerances.nominal, dtype=torch.float64),
             "track": torch.tensor(self.track, dtype=torch.int64),
             "current": self.current,
@@ -148,6 +152,8 @@ class CompiledRun:
         """Advance every device to the last sample; ``report`` is told the finished fraction."""
         code, run = self._library, ctypes.byref(self._run)
         code.cosim_begin(run)
+        if self.problem.current is not None:
+            self.current[0] = self.problem.current
         more = 1
         while more:
             more = code.cosim_advance(run, _BUDGET)
@@ -189,5 +195,5 @@ def _method() -> torch.Tensor:
     guesses = [[*row, *[0.0] * (stages - len(row))] for row in guesses]
     control = (tableau.order, SAFETY, SHRINK, GROW, RETREAT, FIRST_STEP, SMALLEST_STEP, NEWTON_TOLERANCE)
     numbers = [tableau.gamma, *tableau.c, *itertools.chain(*rows, *guesses)]
-    numbers += [*tableau.derivative, *tableau.error, *control, NEWTON_LIMIT]
+    numbers += [*tableau.derivative, *tableau.error, *control, NEWTON_LIMIT, RESTART]
     return torch.tensor(numbers, dtype=torch.float64)

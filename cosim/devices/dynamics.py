@@ -239,7 +239,7 @@ def _runner(
     """In C for few devices; in torch, which takes as long for a thousand devices as for one, for many."""
     loop = None
     few = problem.voltage.device.type == "cpu" and problem.voltage.shape[1] <= _FEW
-    if few and not (problem.model.kept or drive.others):
+    if few and not drive.others:
         loop = print_steps(_moving(device))
     library = None if loop is None else transient_library(loop)
     if loop is None or library is None:

@@ -34,7 +34,7 @@ def print_steps(model: TorchModel) -> StepLoop | None:
     size = len(model.nodes)
     code, resist, react, entries = model.equations()
     outputs = [*resist, *react, *(value for pair in entries.values() for value in pair)]
-    body = print_body(code, outputs, model.arguments)
+    body = print_body(code, [*outputs, *model.carried], model.arguments)
     if body is None or size > _LARGEST:
         return None
     ends = iter(body.outputs)
@@ -45,13 +45,13 @@ def print_steps(model: TorchModel) -> StepLoop | None:
     out.line('#include "osdi_0_3.h"  /* the C library, and the integer operations of Verilog-A */')
     out.line(f"#define NODES {size}")
     out.line(f"#define FIELDS {max(1, len(body.names))}")
+    out.line(f"#define KEPT {len(model.kept)}")
     marks = ", ".join("true" if k in charged else "false" for k in range(size))
     out.line(f"static const bool dynamic[NODES] = {{{marks}}};  /* has a charge: its error counts */")
-    out.line(
-        "static void evaluate(const double *constants, const double *fields, const double *u, double abstime,"
-    )
-    out.line("                     double *resist, double *react, double (*slope)[NODES],")
-    with out.block("                     double (*capacity)[NODES]) {", "}"):
+    out.line("static void evaluate(const double *constants, const double *fields, const double *kept,")
+    out.line("                     const double *u, double abstime, double *resist, double *react,")
+    arrays = "double (*slope)[NODES], double (*capacity)[NODES], double *next"
+    with out.block(f"                     {arrays}) {{", "}"):
         out.line("memset(slope, 0, NODES * sizeof *slope); memset(capacity, 0, NODES * sizeof *capacity);")
         for k in range(len(body.numbers)):
             out.line(f"const double number_{k} = constants[{k}];")
@@ -59,6 +59,8 @@ def print_steps(model: TorchModel) -> StepLoop | None:
             out.line(f"const double {name} = fields[{k}];")
         for k, name in enumerate(model.unknowns):
             out.line(f"const double {name} = u[{k}];")
+        for k, (name, type_) in enumerate(model.memory):
+            out.line(f"const {type_} {name} = ({type_})kept[{k}];")
         for line in body.lines:
             out.line(line)
         for array in ("resist", "react"):
@@ -67,5 +69,7 @@ def print_steps(model: TorchModel) -> StepLoop | None:
         for row, column in entries:
             out.line(f"slope[{row}][{column}] = {next(ends)};")
             out.line(f"capacity[{row}][{column}] = {next(ends)};")
+        for k, value in enumerate(ends):
+            out.line(f"next[{k}] = (double)({value});")
     text = out.text() + Path(__file__).with_name("transient.c").read_text()
     return StepLoop(text=text, constants=body.numbers, fields=model.reader(body.names))

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import torch
 
 from cosim.devices.interp import ZEROS
-from cosim.devices.ir import FUNCTIONS, SYMBOLS, DeviceIR, Input, Scalar, node_pair
+from cosim.devices.ir import FUNCTIONS, SYMBOLS, DeviceIR, Input, Scalar, Type, node_pair
 from cosim.devices.osdi_names import osdi_parameters
 from cosim.devices.passes import Effect, Known, Operand, Straight, Tracer, live
 from cosim.devices.simulator import SIMULATOR_PARAMETERS, TEMPERATURE
@@ -165,6 +165,12 @@ class TorchModel:
     @functools.cached_property
     def _carry(self) -> Callable[..., Any]:
         return _compile(self._shape.tracer.code, self._inputs, self.carried)[0]
+
+    @property
+    def memory(self) -> list[tuple[str, str]]:
+        """The variables in ``kept`` as the code calls them, with their C types."""
+        types: dict[Type, str] = {"real": "double", "integer": "int32_t"}
+        return [(f"k{k}", types[self.ir.kept[k].type]) for k in self._carried]
 
     @property
     def carried(self) -> list[Operand]:

@@ -1,7 +1,8 @@
 /* The integrator of integrator.py, one device after the other: the same method, step control and records.
  *
  * It stands behind the generated ``evaluate``, which gives f, q and their Jacobians at the voltages of
- * the terminal p and the internal nodes. NODES: their number. FIELDS: what evaluate reads per device. */
+ * the terminal p and the internal nodes. NODES: their number. FIELDS: what evaluate reads per device.
+ * KEPT: the variables that are carried from one accepted point to the next. */
 #define SIZE (NODES + 1) /* with a source that is not the terminal */
 #define STAGES 4
 
@@ -9,7 +10,7 @@ typedef struct {
   double gamma, c[STAGES], a[STAGES][STAGES], predictor[STAGES][STAGES];
   double derivative[STAGES - 1], error[STAGES - 1];
   double order, safety, shrink, grow, retreat, first_step, smallest_step, newton_tolerance;
-  double newton_limit;
+  double newton_limit, restart;
 } Method;
 
 /* A solved stage: unknowns, and currents and charges with the source first. */
@@ -17,7 +18,7 @@ typedef struct { double u[SIZE], f[SIZE], q[SIZE]; } Stage;
 
 typedef struct {
   Stage here;
-  double slope[SIZE], peak[SIZE], since, step;
+  double slope[SIZE], peak[SIZE], since, step, kept[KEPT + 1];
   int64_t sample, status, made;
 } Front;
 
@@ -27,6 +28,7 @@ typedef struct {
   const double *constants, *fields;  /* fields: devices x FIELDS */
   const double *time, *voltage;      /* samples; samples x devices */
   const double *start, *nominal;     /* unknowns x devices; unknowns */
+  const double *memory;              /* KEPT x devices, behind the first sample */
   double ohm, scale, low, high;      /* ohm 0: the source is the terminal; see drive.py */
   double rtol, atol, longest;
   int64_t max_steps, tracks;
@@ -41,7 +43,7 @@ typedef struct {
 enum { RUNNING, DONE, TOO_SMALL, TOO_MANY };
 
 /* Row 0 belongs to the source or terminal, whose voltage is u[0]; unknown k is u[k + 1] here. */
-typedef struct { double f[SIZE], q[SIZE], df[SIZE][SIZE], dq[SIZE][SIZE]; } Terms;
+typedef struct { double f[SIZE], q[SIZE], df[SIZE][SIZE], dq[SIZE][SIZE], next[KEPT + 1]; } Terms;
 
 int64_t cosim_front_size(void) { return sizeof(Front); }
 
@@ -64,7 +66,8 @@ static void terms_at(Run *run, int64_t device, double volts, const double *u, do
     along = between ? -run->ohm / run->scale : -1.0;
     at[1] = volts - u[0] + (run->scale - run->ohm) * current;
   }
-  evaluate(run->constants, fields, at + shift, time, resist, react, slope, capacity);
+  evaluate(run->constants, fields, run->front[device].kept, at + shift, time, resist, react, slope, capacity,
+           terms->next);
   for (int64_t r = 0; r < NODES; r++) {
     terms->f[r + shift] = resist[r];
     terms->q[r + shift] = react[r];
@@ -148,6 +151,24 @@ static void record(Run *run, int64_t device, double current) {
     run->unknown[k * run->samples * run->devices + at] = front->here.u[run->track[k]];
 }
 
+/* Without a charge nothing is integrated, and a file's own steps are its samples. */
+static bool any_dynamic(const Run *run) {
+  for (int64_t k = run->ohm > 0.0 ? 0 : 1; k < NODES; k++) if (dynamic[k]) return true;
+  return false;
+}
+
+/* Moves the kept variables on at an accepted point; all without a charge finds its place before the next
+ * step starts from there. */
+static void carry(Run *run, int64_t device, double volts, double time, double step, const double *allowed) {
+  Front *front = run->front + device;
+  Stage again = front->here;
+  Terms terms;
+  terms_at(run, device, volts, again.u, time, &terms);
+  memcpy(front->kept, terms.next, sizeof front->kept);
+  if (newton(run, device, volts, time, run->method->restart * step, front->here.q + 1, allowed, &again))
+    front->here = again;
+}
+
 void cosim_begin(Run *run) {
   int64_t n = unknowns(run);
   for (int64_t d = 0; d < run->devices; d++) {
@@ -158,10 +179,11 @@ void cosim_begin(Run *run) {
       front->here.u[k] = run->start[k * run->devices + d];
       front->peak[k] = fabs(front->here.u[k]);
     }
+    for (int64_t k = 0; k < KEPT; k++) front->kept[k] = run->memory[k * run->devices + d];
     terms_at(run, d, run->voltage[d], front->here.u, run->time[0], &terms);
     memcpy(front->here.f, terms.f, sizeof terms.f);
     memcpy(front->here.q, terms.q, sizeof terms.q);
-    front->step = run->method->first_step * (run->time[1] - run->time[0]);
+    front->step = (any_dynamic(run) ? run->method->first_step : 1.0) * (run->time[1] - run->time[0]);
     record(run, d, terms.f[0]);
   }
 }
@@ -172,7 +194,7 @@ static void advance(Run *run, int64_t device) {
   Front *front = run->front + device;
   Stage stages[STAGES];
   int64_t n = unknowns(run), s = front->sample;
-  double dt = run->time[s + 1] - run->time[s], left = dt - front->since;
+  double dt = run->time[s + 1] - run->time[s], since = front->since, left = dt - since;
   bool last = front->step >= left, converged = true;
   /* two halves instead of a long step and a sliver; the last step ends exactly on the sample */
   double h = last ? left : fmin(front->step, 0.5 * left), allowed[SIZE], error = 0.0, current = 0.0;
@@ -226,6 +248,10 @@ static void advance(Run *run, int64_t device) {
     front->since = last ? 0.0 : front->since + h;
     front->sample += last;
     if (last) record(run, device, current);
+    if (KEPT) {
+      double fraction = (since + h) / dt;
+      carry(run, device, low + (high - low) * fraction, run->time[s] + fraction * dt, h, allowed);
+    }
     if (run->kept) {
       double *kept = run->kept + 3 * run->count++;
       kept[0] = (double)device; kept[1] = h; kept[2] = last;

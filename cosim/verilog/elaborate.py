@@ -263,6 +263,7 @@ def _declare_branch(lowering: ModuleLowering, branch: BranchDeclaration) -> None
 def _close(lowering: ModuleLowering, circuit: Circuit) -> Elaborated:
     """The rows of all unknowns, from what the environment holds at the end."""
     builder = lowering.builder
+    lowering.finish()
     variables = _variables(lowering, circuit)
     contributions: dict[str, tuple[Term, Term, Value]] = {}
     for key, term in list(lowering.environment.items()):

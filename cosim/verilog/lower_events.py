@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from cosim.devices.ir import Type
 from cosim.devices.tokens import Token, refusal
 from cosim.verilog.lower_names import Key
 from cosim.verilog.lower_tasks import TaskLowering
-from cosim.verilog.scope import Term
+from cosim.verilog.scope import Slot, Term
+from cosim.verilog.ssa import Value
 from cosim.verilog.tree import Event, Statement
 
 __all__ = ["EventLowering", "is_start"]
@@ -29,6 +31,20 @@ class EventLowering(TaskLowering):
     def entry(self, key: Key) -> Term:
         """What ``key`` stands for here."""
         return self.environment.get(key) or self.default(key)
+
+    def accepted_steps(self) -> Value:
+        """How many time points of the run were accepted before this one; 0 where time stands still."""
+        return self.hidden("$steps", "integer")
+
+    def hidden(self, key: str, kind: Type) -> Value:
+        """A variable that no file declares, as it was kept; 0 at the start."""
+        return self.plain(self.read(Slot(key, kind), key))
+
+    def finish(self) -> None:
+        """What the hidden variables of the whole model are behind this time point."""
+        one = self.builder.literal(1)
+        if "$steps" in self.slots:
+            self.environment["$steps"] = Term(self.builder.emit("iadd", self.accepted_steps(), one))
 
     def event(self, node: Event) -> None:
         if all(event.token.text == "final_step" for event in node.events):

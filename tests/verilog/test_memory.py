@@ -251,6 +251,23 @@ def test_torch_moves_on_at_accepted_steps_only(tmp_path: Path):
     np.testing.assert_allclose(trace.current.numpy(), time, rtol=CLOSED_FORM, atol=CLOSED_FORM * time[-1])
 
 
+@pytest.mark.parametrize("series", [0.0, 300.0])
+def test_torch_and_compiled_integrators_carry_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, series: float
+):
+    body = EULER[1] + " m = m + 1; I(x) <+ ddt(V(x)) + 1e8*(V(x) - w); I(p, n) <+ 1e-4*V(x) + 1e-9*m;"
+    own = device(tmp_path, "electrical x; integer m; " + EULER[0], body)
+    time, volts = sine(21)
+    waves = {"voltage": torch.tensor(volts), "time": torch.tensor(time), "series": series}
+    compiled = own.simulate(**waves)
+    monkeypatch.setattr("cosim.devices.dynamics._FEW", 0)
+    in_torch = own.simulate(**waves)
+    assert (compiled.stats["steps"], compiled.stats["rejected"]) == tuple(
+        in_torch.stats[name] for name in ("steps", "rejected")
+    )
+    np.testing.assert_allclose(compiled.current, in_torch.current, rtol=1e-9, atol=1e-16)
+
+
 def test_gradients_go_through_carried_variables(tmp_path: Path):
     own = device(tmp_path, *EULER)
     time, volts = sine(21)
