@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch.utils.backend_registration import rename_privateuse1_backend
 
-__all__ = ["register"]
+__all__ = ["ALONE", "register"]
 
 NAME = "stand_in"
+ALONE = "COSIM_TEST_STAND_IN"  # set in a process that has the stand-in from its start
 
 
 @functools.cache

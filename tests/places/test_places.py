@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import shutil
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,23 +14,21 @@ from torch import nn
 import cosim
 from cosim.nn.effects import DeviceFaults, Drift, FiniteStates, ProgrammingNoise, ReadNoise
 from cosim.nn.mapping import BitSlicing, DoubleColumn, SingleColumn
-from places.stand_in import register
+from places.stand_in import ALONE, register
 from tolerances import LAYER_FLOAT32, LINEAR_EXACT, NEWTON_EXACT
 
 LINEAR = cosim.Device("vteam", r_on=1e4, r_off=1e6)
 WIRES = cosim.Wires(row=2.0, column=2.0)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param("cuda", marks=pytest.mark.gpu), pytest.param("stand_in", marks=pytest.mark.slow)],
-)
+PLACES = [pytest.param("cuda", marks=pytest.mark.gpu)]
+if ALONE in os.environ:
+    PLACES = [pytest.param("stand_in")]
+
+
+@pytest.fixture(scope="module", params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    if request.param == "cuda":
-        return "cuda"
-    if shutil.which("g++") is None:
-        pytest.skip("the stand-in needs g++: apt install g++")
-    return register(tmp_path_factory.mktemp("stand_in"))
+    return "cuda" if request.param == "cuda" else register(tmp_path_factory.mktemp("stand_in"))
 
 
 def drawn(*shape: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
