@@ -83,8 +83,8 @@ def tokenize(text: str, file: str) -> list[Token]:
             kind, value = match.lastgroup or "bad", match.group()
         tokens.append(Token(kind, value, file, line, position - line_start + 1))
         position += len(value)
-        breaks = [found.end() for found in re.finditer(r"\r\n|\n|\r", value)]
-        if breaks:
+        if "\n" in value or "\r" in value:
+            breaks = [found.end() for found in re.finditer(r"\r\n|\n|\r", value)]
             line += len(breaks)
             line_start = position - len(value) + breaks[-1]
     return tokens

@@ -23,6 +23,11 @@ def as_parameter(ir: DeviceIR, name: str, value: Any) -> ParameterValue:
         raise SpecError(f"{ir.name} has no parameter {name!r}; it has: {', '.join(known)}")
     if isinstance(value, torch.distributions.Distribution):
         return value
+    if ir.parameter(name).type == "string":
+        raise SpecError(
+            f"parameter {name} of {ir.name} is a text, which cannot be set from outside yet: write "
+            f"{value!r} into the file as its default"
+        )
     tensor = check_finite(as_tensor(value, f"parameter {name}"), f"parameter {name}")
     whole = ir.parameter(name).type == "integer"
     if tensor.numel() == 0:

@@ -62,9 +62,10 @@ def source_digest(path: Path, tokens: Iterable[Token]) -> str:
     digest = hashlib.sha256()
     for token in tokens:
         digest.update(token.text.encode() + b"\0")
-        beside = path.parent / token.text[1:-1]
-        if token.kind == "string" and os.path.isfile(beside):  # Path.is_file raises for a long text
-            digest.update(beside.read_bytes())
+        if token.kind == "string":
+            beside = path.parent / token.text[1:-1]
+            if os.path.isfile(beside):  # Path.is_file raises for a long text
+                digest.update(beside.read_bytes())
     return digest.hexdigest()
 
 
