@@ -263,3 +263,6 @@ def test_rules_of_the_source(name: str):
     assert not re.findall(r"\bsqrt\b|\banalysis\b|\bidt\b|@|\$rdist|\$random", code)
     assert code.count("ddt(") == 1
     assert "I(y) <+ ddt(`C_STATE*(1.0 + V(y)));" in code
+    # ADMS, by which Xyce takes models, reads no function whose body is not a block
+    bodies = re.findall(r"analog function .*?\n( *)endfunction", code, re.DOTALL)
+    assert len(bodies) == len(re.findall(r"\bend\s+endfunction", code))

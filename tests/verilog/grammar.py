@@ -141,7 +141,7 @@ class _Writer:
         if charge and self.chance(40):
             factor = self.one(["", "a*", "-2.0*"])
             # the judge drops a charge that no voltage changes
-            text += f" {access} <+ {factor}ddt(1e-12*(V(p,n) + {self.real(2)}));"
+            text += f" {access} <+ {factor}ddt(1e-12*(3.7*V(p,n) + {self.real(2)}));"
         return text
 
     def conditional_flow(self) -> str:
