@@ -193,3 +193,5 @@ FILTER_STEP = 1e-3
 # relative, of the peak current: a state integrated by a file's own explicit Euler, 400 points against the
 # some 2000 of ngspice; halves with the step
 FILE_EULER = 0.005
+# probability: below it a test of a distribution fails; the draws are fixed, so that it does or does not
+CHANCE = 1e-3

@@ -22,7 +22,6 @@ from cosim.devices.preprocess import preprocess
 from cosim.errors import CosimError, ToolFailed, ToolNotFound
 from cosim.jobs import Job, run_jobs
 from cosim.verilog.compile import compile_tokens, compile_verilog, source_digest
-from cosim.verilog.tables import tables_digest
 
 __all__ = ["build", "compile_model", "compile_seconds", "compiler"]
 
@@ -62,7 +61,7 @@ def compile_model(path: Path, *, bundled: bool = False) -> ir.DeviceIR:
     tokens = preprocess(path)
     # the places too: what the compiled model notes names them
     places = "\n".join(f"{token.file}:{token.line}" for token in tokens)
-    words = (source_digest(path, tokens), places, tables_digest(tokens), _front_end())
+    words = (source_digest(tokens), places, _front_end())
     digest = hashlib.sha256("\n".join(words).encode()).hexdigest()
     kept = fetch(path.stem, digest[:24], ".json", lambda: ir.dump(compile_tokens(path, tokens)).encode())
     return _load(kept)  # its name changes with its content

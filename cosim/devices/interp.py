@@ -91,7 +91,19 @@ def _pow_slope(x: float, y: float, value: float) -> Scalar:
     return 0.0 if y > 1.0 else 1.0 if y == 1.0 else y / BESIDE
 
 
+def _uniform(*key: int) -> float:
+    """Stafford's mix of splitmix64, once for each word of the key; the upper 52 bits as a number."""
+    state = 0
+    for word in key:
+        state = ((state ^ (word % 2**32)) + 0x9E3779B97F4A7C15) % 2**64
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) % 2**64
+        state ^= state >> 31
+    return ((state >> 12) + 0.5) * 2.0**-52
+
+
 SCALAR: dict[str, Callable[..., Scalar]] = {
+    "uniform": _uniform,
     "fadd": _ieee(np.add),
     "fsub": _ieee(np.subtract),
     "fmul": _ieee(np.multiply),

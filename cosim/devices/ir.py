@@ -90,6 +90,7 @@ def _table() -> dict[str, Opcode]:
     boolean: tuple[Type, ...] = ("boolean",)
     string: tuple[Type, ...] = ("string",)
     add("fadd fsub fmul fdiv", real * 2, "real", "IEEE 754 double; x/0 is an infinity or NaN")
+    add("uniform", integer * 4, "real", "a draw in (0, 1): a hash of seed, instance, call and time point")
     add("frem", real * 2, "real", "C fmod: the remainder keeps the sign of the dividend")
     add("pow", real * 2, "real", "C pow: pow(0, 0) = 1, pow(negative, fraction) = NaN")
     add("hypot atan2", real * 2, "real", "C function of the same name")

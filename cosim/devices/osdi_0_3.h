@@ -96,6 +96,17 @@ static inline int32_t cosim_round(double a, bool *failed) {
 }
 static inline int32_t cosim_shl(int32_t a, int32_t n) { return n < 0 || n > 31 ? 0 : (int32_t)((uint32_t)a << n); }
 static inline int32_t cosim_shr(int32_t a, int32_t n) { return n < 0 || n > 31 ? 0 : (int32_t)((uint32_t)a >> n); }
+static inline double cosim_uniform(int32_t seed, int32_t instance, int32_t call, int32_t point) {
+  const int32_t key[] = {seed, instance, call, point};
+  uint64_t state = 0;
+  for (int k = 0; k < 4; k++) {
+    state = (state ^ (uint32_t)key[k]) + UINT64_C(0x9E3779B97F4A7C15);
+    state = (state ^ (state >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    state = (state ^ (state >> 27)) * UINT64_C(0x94D049BB133111EB);
+    state ^= state >> 31;
+  }
+  return ((double)(state >> 12) + 0.5) * 0x1p-52;
+}
 static inline int32_t cosim_clog2(int32_t a) { int32_t n = 0; while (n < 31 && (1u << n) < (uint32_t)(a > 0 ? a : 0)) n++; return n; }
 static inline double cosim_asked(const OsdiSimParas *paras, const char *name, double fallback) {
   if (paras && paras->names)

@@ -45,6 +45,7 @@ EXPRESSIONS: dict[str, str] = {
     "log": "log10({0})",
     "ln_positive": "cosim_ln_positive({0})",
     "nonzero": "cosim_nonzero({0}, {1})",
+    "uniform": "cosim_uniform({0}, {1}, {2}, {3})",
     "pow_slope": "cosim_pow_slope({0}, {1}, {2})",
     "finite": "cosim_finite({0})",
     "frem": "fmod({0}, {1})",

@@ -18,7 +18,7 @@ import torch
 from cosim.devices.interp import ZEROS
 from cosim.devices.ir import FUNCTIONS, SYMBOLS, DeviceIR, Input, Scalar, Type, node_pair
 from cosim.devices.osdi_names import osdi_parameters
-from cosim.devices.passes import Effect, Known, Operand, Straight, Tracer, live
+from cosim.devices.passes import Known, Operand, Straight, Tracer, live
 from cosim.devices.simulator import SIMULATOR_PARAMETERS, TEMPERATURE
 from cosim.devices.torch_functions import NAMES
 from cosim.errors import ModelError, SpecError
@@ -36,6 +36,7 @@ EXPRESSIONS: dict[str, str] = {
     "log": "log10({0})",
     "ln_positive": "ln_positive({0})",
     "nonzero": "torch.where({0} == 0, tensor({1}), tensor({0}))",
+    "uniform": "uniform(integer({0}), integer({1}), integer({2}), integer({3})).to(like.dtype)",
     "pow_slope": "pow_slope({0}, {1}, {2})",
     "finite": "torch.nan_to_num({0}, nan=0.0, posinf=0.0, neginf=0.0)",
     "frem": "torch.fmod(tensor({0}), {1})",
@@ -338,8 +339,10 @@ class _Trace:
         stand: dict[int, int | None] = {k: None if k in zero else k for k in range(len(ir.nodes))}
         pairs = []
         for effect in self.tracer.effects:
+            if effect.opcode == "fatal" and isinstance(effect.when, Known):
+                raise gives_up(self.ir, str(effect.argument))
             if effect.opcode == "fatal":
-                self._gives_up(effect)
+                self.refusals.append((str(effect.argument), effect.when))
             elif effect.opcode == "out_of_range":
                 name = str(effect.argument)
                 if isinstance(effect.when, Known):
@@ -363,11 +366,6 @@ class _Trace:
                 raise ModelError(f"model {ir.name} merges two terminals: it is a short circuit")
             stand = {k: keep if v == drop else v for k, v in stand.items()}
         return stand, sorted({v for v in stand.values() if v is not None})
-
-    def _gives_up(self, effect: Effect) -> None:
-        if isinstance(effect.when, Known):
-            raise gives_up(self.ir, str(effect.argument))
-        self.refusals.append((str(effect.argument), effect.when))
 
     def unknown(self, index: int) -> Operand:
         stands = self.merge[index]

@@ -103,6 +103,26 @@ def _clog2(value: torch.Tensor) -> torch.Tensor:
     return ((2**exponents) < value[..., None]).sum(-1).to(torch.int32)
 
 
+def _signed(value: int) -> int:
+    """The 64-bit word as torch has it."""
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _mixed(state: torch.Tensor, shift: int, factor: int) -> torch.Tensor:
+    """(state ^ (state >> shift)) * factor, of words without a sign."""
+    return (state ^ ((state >> shift) & ((1 << (64 - shift)) - 1))) * _signed(factor)
+
+
+def _uniform(*key: torch.Tensor) -> torch.Tensor:
+    state = torch.zeros((), dtype=torch.int64, device=key[0].device)
+    for word in key:
+        state = (state ^ (word.to(torch.int64) & 0xFFFFFFFF)) + _signed(0x9E3779B97F4A7C15)
+        state = _mixed(state, 30, 0xBF58476D1CE4E5B9)
+        state = _mixed(state, 27, 0x94D049BB133111EB)
+        state = _mixed(state, 31, 1)
+    return (((state >> 12) & (2**52 - 1)).to(torch.float64) + 0.5) * 2.0**-52
+
+
 def _constant(value: float) -> Callable[[Any], float]:
     return lambda operand: value
 
@@ -124,6 +144,7 @@ NAMES: dict[str, Any] = {
     "power": _guarded(torch.pow, 0, _steep_power, _constant(BESIDE * BESIDE)),
     "hypot": _guarded(torch.hypot, 1, _both_zero, _constant(BESIDE)),
     "atan2": _guarded(torch.atan2, 1, _both_zero, _constant(BESIDE)),
+    "uniform": _uniform,
     "pow_slope": _pow_slope,
     "ln_positive": _ln_positive,
     "nearest": _nearest,

@@ -50,20 +50,20 @@ def compile_tokens(path: Path, tokens: list[Token], *, module: str | None = None
     model = elaborate(chosen, source, setup)
     compiled = replace(
         _assemble(chosen, setup, model),
-        source_digest=source_digest(path, tokens),
+        source_digest=source_digest(tokens),
         notes=tuple(dict.fromkeys(source.notes)),  # of a statement that is lowered twice, once
     )
     ir.validate(compiled)
     return compiled
 
 
-def source_digest(path: Path, tokens: Iterable[Token]) -> str:
+def source_digest(tokens: Iterable[Token]) -> str:
     """sha256 of what a preprocessed source says, and of the files beside it that its strings name."""
     digest = hashlib.sha256()
     for token in tokens:
         digest.update(token.text.encode() + b"\0")
         if token.kind == "string":
-            beside = path.parent / token.text[1:-1]
+            beside = Path(token.file).parent / token.text[1:-1]
             if os.path.isfile(beside):  # Path.is_file raises for a long text
                 digest.update(beside.read_bytes())
     return digest.hexdigest()

@@ -11,7 +11,14 @@ from cosim.verilog.circuit import Circuit
 from cosim.verilog.lower_functions import ModuleLowering
 from cosim.verilog.lower_statements import assignments
 from cosim.verilog.memory import Carried, Memory, settle
-from cosim.verilog.parameters import ParameterSetup, Place, Resolve, any_of, declare_parameter
+from cosim.verilog.parameters import (
+    ParameterSetup,
+    Place,
+    Resolve,
+    add_random_parameters,
+    any_of,
+    declare_parameter,
+)
 from cosim.verilog.parser import STANDARD_DISCIPLINES
 from cosim.verilog.scope import Branch, Bus, Net, PortBranch, Scope, Term
 from cosim.verilog.ssa import Builder, Value
@@ -69,6 +76,8 @@ def elaborate(module: Module, source: Source, setup: ParameterSetup) -> Elaborat
     ports = _ports(lowering, module, circuit)
     frame = _Frame(module, ports, values, given, "")
     _lower_module(lowering, frame, source, ())
+    if lowering.sites:
+        add_random_parameters(setup, module)
     return _close(lowering, circuit)
 
 

@@ -60,14 +60,16 @@ class EventLowering(TaskLowering):
     def _start(self, node: Event) -> None:
         """What depends on parameters alone is the initial value; all else a condition sets at the start."""
         assert self.circuit is not None
-        before, notes = dict(self.environment), list(self.notes)
+        before, notes, sites = dict(self.environment), list(self.notes), self.sites
+        outer, self.in_start = self.in_start, True
         self.statement(node.body)
         after, self.environment = self.environment, dict(before)
         changed = {key: term for key, term in after.items() if term != before.get(key)}
         starting = self.circuit.input("starting", "starting", "boolean")
         if any(self.builder.varies(term.value) or term.charge is not None for term in changed.values()):
-            self.notes[:] = notes
+            self.notes[:], self.sites = notes, sites  # the same calls again
             self.branch(starting, lambda: self.statement(node.body), lambda: None)
+        self.in_start = outer
         for key, term in changed.items():
             if not isinstance(key, str) or self.builder.varies(term.value) or term.charge is not None:
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cosim.devices.tokens import parse_error, words
-from cosim.verilog.lower_tables import TableLowering
+from cosim.verilog.lower_random import RandomLowering
 from cosim.verilog.ssa import Region
 from cosim.verilog.tree import Call, Name, Number, Text
 
@@ -17,7 +17,7 @@ _ENDS = words("$finish $stop $fatal $error")
 _STRENGTHS = words("$fatal $finish $stop")  # a number comes first, which says how much is printed
 
 
-class TaskLowering(TableLowering):
+class TaskLowering(RandomLowering):
     """A task that ends the run is an error where parameters alone lead to it."""
 
     _said: tuple[Region, str] | None = None  # the last text printed, and where

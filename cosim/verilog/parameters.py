@@ -8,9 +8,10 @@ from typing import TypeAlias
 
 from cosim.devices import ir
 from cosim.devices.ir import Type
-from cosim.devices.tokens import parse_error
+from cosim.devices.tokens import parse_error, refusal
 from cosim.verilog.lower_expressions import flat
 from cosim.verilog.lower_functions import ModuleLowering
+from cosim.verilog.lower_random import RANDOM_PARAMETERS
 from cosim.verilog.scope import Constant, size
 from cosim.verilog.ssa import Builder, Conditional, Region, Value
 from cosim.verilog.tree import (
@@ -210,6 +211,16 @@ def _set_up(
         _check_range(lowering, parameter, name, value)
         setup.resolved[name] = value
         found[name] = _describe(parameter, name, kind, default)
+
+
+def add_random_parameters(setup: ParameterSetup, module: Module) -> None:
+    """What the random numbers of a model depend on, for the caller to set."""
+    for name, kind, description in RANDOM_PARAMETERS:
+        if name in setup.elements or any(p.token.text == name for p in module.parameters):
+            raise refusal(module.token, f"{name} sets the random numbers: give the file's own another name")
+        zero = setup.builder.literal(0.0 if kind == "real" else 0)
+        setup.resolved[name], _ = _resolve(setup, name, kind, lambda zero=zero: zero)
+        setup.parameters += (ir.Parameter(name, kind, True, "", description, "", zero.literal),)
 
 
 def _resolve(

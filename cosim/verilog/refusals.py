@@ -7,7 +7,6 @@ from cosim.errors import ModelError, ParseError
 
 __all__ = ["REMEDIES", "unknown_call"]
 
-_RANDOM = "random numbers are not drawn inside a model: draw in Python and pass an instance parameter"
 _FILTER = "is not supported: use laplace_nd, which is continuous in time"
 _FILES = "file access is not supported: use $table_model, or pass the values as parameters"
 
@@ -19,10 +18,6 @@ REMEDIES = {
     "last_crossing": "is not supported: use an internal node as the state",
     "zi_*": _FILTER,
     "$bound_step": "is not supported: delete it and set the maximum step of the analysis",
-    "$random": _RANDOM,
-    "$arandom": _RANDOM,
-    "$rdist_*": _RANDOM,
-    "$dist_*": _RANDOM,
     **dict.fromkeys(
         words(
             "$fopen $fgets $fscanf $fread $fseek $ftell $rewind $ferror $feof $swrite $sformat $sscanf "

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
-from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cosim.devices.tokens import Token, parse_error, refusal
-from cosim.errors import ModelError
 
-__all__ = ["Axis", "columns_of", "control", "read_table", "tables_digest"]
+__all__ = ["Axis", "columns_of", "control", "read_table"]
 
 _MOST_NUMBERS = 100_000
 _DEGREES = {"1": "linear", "3": "cubic", "D": "closest", "I": "ignored"}
@@ -26,18 +22,6 @@ class Axis:
     kind: str  # linear, cubic, closest, ignored
     low: str  # C constant, L linear, E error
     high: str
-
-
-def tables_digest(tokens: Iterable[Token]) -> str:
-    """Digest of the tables that a model may read: what the text of the model does not say."""
-    digest = hashlib.sha256()
-    tokens = list(tokens)
-    if any(token.text == "$table_model" for token in tokens):
-        for token in tokens:
-            if token.kind == "string":
-                with suppress(ModelError):  # the compilation tells why it cannot be read
-                    digest.update(_path_of(token.text[1:-1], token).read_bytes())
-    return digest.hexdigest()
 
 
 def _path_of(name: str, place: Token) -> Path:
