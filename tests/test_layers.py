@@ -23,10 +23,11 @@ ORDER = """
 errors checks arrays text shipped progress
 reaper processes jobs files cache
 devices.ir devices.simulator
-devices.tokens devices.preprocess devices.interp devices.passes
+devices.interp devices.passes
 devices.terminals devices.osdi_names devices.print_kept devices.print_c devices.torch_functions
 devices.print_torch devices.print_cells devices.ports
-verilog verilog.constants verilog.tree verilog.expressions verilog.statements verilog.parser verilog.ssa
+verilog verilog.constants verilog.tokens verilog.preprocess verilog.tree verilog.expressions
+verilog.statements verilog.parser verilog.ssa
 verilog.scope verilog.refusals verilog.arithmetic verilog.circuit verilog.lower_names
 verilog.lower_expressions
 verilog.lower_calls verilog.lower_filters verilog.tables verilog.lower_tables verilog.lower_random

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from cosim.cache import fetch
 from cosim.devices import ir
-from cosim.devices.preprocess import preprocess
 from cosim.errors import CosimError, ToolFailed, ToolNotFound
 from cosim.jobs import Job, run_jobs
 from cosim.verilog.compile import compile_tokens, compile_verilog, source_digest
+from cosim.verilog.preprocess import preprocess
 
 __all__ = ["build", "compile_model", "compile_seconds", "compiler"]
 

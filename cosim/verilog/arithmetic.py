@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cosim.devices.ir import FUNCTIONS
-from cosim.devices.tokens import Token, parse_error, refusal
 from cosim.verilog.ssa import Builder, Value
+from cosim.verilog.tokens import Token, parse_error, refusal
 
 __all__ = ["FUNCTION_NAMES", "Arithmetic"]
 

@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from cosim.devices import ir
-from cosim.devices.preprocess import preprocess
-from cosim.devices.tokens import Token, refusal
 from cosim.errors import ModelError, ParseError
 from cosim.verilog.derivatives import Differentiated, differentiate
 from cosim.verilog.elaborate import Elaborated, elaborate
 from cosim.verilog.parameters import ParameterSetup, set_up_parameters
 from cosim.verilog.parser import parse
+from cosim.verilog.preprocess import preprocess
 from cosim.verilog.regions import flatten, hoist, live_items
 from cosim.verilog.ssa import Region, Value
+from cosim.verilog.tokens import Token, refusal
 from cosim.verilog.tree import Module, Source
 
 __all__ = ["compile_tokens", "compile_verilog", "source_digest"]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cosim.devices.ir import Type
-from cosim.devices.tokens import Token, parse_error, refusal
 from cosim.verilog.circuit import Circuit
 from cosim.verilog.lower_functions import ModuleLowering
 from cosim.verilog.lower_statements import assignments
@@ -22,6 +21,7 @@ from cosim.verilog.parameters import (
 from cosim.verilog.parser import STANDARD_DISCIPLINES
 from cosim.verilog.scope import Branch, Bus, Net, PortBranch, Scope, Term
 from cosim.verilog.ssa import Builder, Value
+from cosim.verilog.tokens import Token, parse_error, refusal
 from cosim.verilog.tree import (
     BranchDeclaration,
     Instance,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
-from cosim.devices.tokens import Token, parse_error, refusal, words
 from cosim.errors import ModelError, ParseError
 from cosim.verilog.constants import CONSTANTS, SCALE_FACTORS
+from cosim.verilog.tokens import Token, parse_error, refusal, words
 from cosim.verilog.tree import (
     Binary,
     Call,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from cosim.devices.ir import Type
 from cosim.devices.simulator import SIMULATOR_PARAMETERS
-from cosim.devices.tokens import parse_error, refusal
 from cosim.verilog.constants import CONSTANTS
 from cosim.verilog.lower_expressions import ExpressionLowering
 from cosim.verilog.scope import Branch, Constant, Term
 from cosim.verilog.ssa import Value
+from cosim.verilog.tokens import parse_error, refusal
 from cosim.verilog.tree import Call, Name, Parameter
 
 __all__ = ["CallLowering"]

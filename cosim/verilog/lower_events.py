@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from cosim.devices.ir import Type
-from cosim.devices.tokens import Token, refusal
 from cosim.verilog.lower_names import Key
 from cosim.verilog.lower_tasks import TaskLowering
 from cosim.verilog.scope import Slot, Term
 from cosim.verilog.ssa import Value
+from cosim.verilog.tokens import Token, refusal
 from cosim.verilog.tree import Event, Statement
 
 __all__ = ["EventLowering", "is_start"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cosim.devices.tokens import Token, parse_error, refusal
 from cosim.verilog.arithmetic import FUNCTION_NAMES
 from cosim.verilog.lower_names import Key, NameLowering
 from cosim.verilog.refusals import unknown_call
 from cosim.verilog.scope import Constant, Slot, Term, size
 from cosim.verilog.ssa import Conditional, Region, Value
+from cosim.verilog.tokens import Token, parse_error, refusal
 from cosim.verilog.tree import (
     AnalogFunction,
     Binary,

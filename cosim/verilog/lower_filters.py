@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TypeAlias
 
-from cosim.devices.tokens import Token, parse_error, refusal, words
 from cosim.verilog.lower_calls import CallLowering
 from cosim.verilog.scope import Term
 from cosim.verilog.ssa import Value
+from cosim.verilog.tokens import Token, parse_error, refusal, words
 from cosim.verilog.tree import Call, Expression
 
 __all__ = ["FilterLowering"]

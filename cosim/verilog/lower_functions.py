@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cosim.devices.tokens import Token, parse_error, refusal
 from cosim.verilog.lower_statements import StatementLowering
 from cosim.verilog.scope import Scope, Slot, Term
 from cosim.verilog.ssa import Value
+from cosim.verilog.tokens import Token, parse_error, refusal
 from cosim.verilog.tree import AnalogFunction, Call, Expression, Indexed, Name, Variable
 
 __all__ = ["ModuleLowering"]

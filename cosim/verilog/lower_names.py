@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from cosim.devices.tokens import Token, parse_error, refusal
 from cosim.verilog.arithmetic import Arithmetic
 from cosim.verilog.circuit import Circuit
 from cosim.verilog.scope import Branch, Bus, Constant, Net, PortBranch, Scope, Slot, Term, size
 from cosim.verilog.ssa import Builder, Value
+from cosim.verilog.tokens import Token, parse_error, refusal
 from cosim.verilog.tree import Call, Expression, Indexed, Name, Parameter, PortFlow
 
 __all__ = ["Key", "NameLowering"]

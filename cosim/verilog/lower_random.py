@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable
 
 from cosim.devices.ir import Type
-from cosim.devices.tokens import Token, parse_error, refusal
 from cosim.verilog.lower_tables import TableLowering
 from cosim.verilog.scope import Slot, Term
 from cosim.verilog.ssa import Value
+from cosim.verilog.tokens import Token, parse_error, refusal
 from cosim.verilog.tree import Call, Expression, Name
 
 __all__ = ["RANDOM_PARAMETERS", "RandomLowering"]

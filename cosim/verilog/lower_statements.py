@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cosim.devices.ir import Type
-from cosim.devices.tokens import Token, parse_error, refusal
 from cosim.verilog.lower_events import EventLowering, is_start
 from cosim.verilog.lower_expressions import flat
 from cosim.verilog.lower_names import Key
 from cosim.verilog.refusals import unknown_call
 from cosim.verilog.scope import Constant, Scope, Slot, Term, size
 from cosim.verilog.ssa import Loop, Merge, Region, Value
+from cosim.verilog.tokens import Token, parse_error, refusal
 from cosim.verilog.tree import (
     AnalogFunction,
     Assign,

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 
-from cosim.devices.tokens import Token, parse_error, refusal
 from cosim.verilog.lower_filters import FilterLowering
 from cosim.verilog.scope import Constant, Slot, Term
 from cosim.verilog.ssa import Conditional, Region, Value
 from cosim.verilog.tables import Axis, columns_of, control, read_table
+from cosim.verilog.tokens import Token, parse_error, refusal
 from cosim.verilog.tree import Call, Expression, Name, Vector
 
 __all__ = ["TableLowering"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cosim.devices.tokens import parse_error, words
 from cosim.verilog.lower_random import RandomLowering
 from cosim.verilog.ssa import Region
+from cosim.verilog.tokens import parse_error, words
 from cosim.verilog.tree import Call, Name, Number, Text
 
 __all__ = ["TaskLowering"]

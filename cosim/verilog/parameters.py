@@ -8,12 +8,12 @@ from typing import TypeAlias
 
 from cosim.devices import ir
 from cosim.devices.ir import Type
-from cosim.devices.tokens import parse_error, refusal
 from cosim.verilog.lower_expressions import flat
 from cosim.verilog.lower_functions import ModuleLowering
 from cosim.verilog.lower_random import RANDOM_PARAMETERS
 from cosim.verilog.scope import Constant, size
 from cosim.verilog.ssa import Builder, Conditional, Region, Value
+from cosim.verilog.tokens import parse_error, refusal
 from cosim.verilog.tree import (
     Binary,
     Call,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from cosim.devices.tokens import Token, parse_error, refusal, words
 from cosim.verilog.expressions import KEYWORDS
 from cosim.verilog.statements import TYPES, StatementParser
+from cosim.verilog.tokens import Token, parse_error, refusal, words
 from cosim.verilog.tree import (
     AnalogFunction,
     Argument,
@@ -68,8 +68,6 @@ class _Parser(StatementParser):
                     self._discipline()
                 case ";":
                     self._note(token, "a ';' between modules: ignored")
-                case _ if token.kind == "include":
-                    continue
                 case "paramset" | "connectmodule" | "connectrules" | "primitive" | "config":
                     raise refusal(token, f"{token.text} is not supported: write a module")
                 case _:

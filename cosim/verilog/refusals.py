@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cosim.devices.tokens import Token, parse_error, refusal, words
 from cosim.errors import ModelError, ParseError
+from cosim.verilog.tokens import Token, parse_error, refusal, words
 
 __all__ = ["REMEDIES", "unknown_call"]
 

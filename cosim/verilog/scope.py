@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from cosim.devices.ir import Type
-from cosim.devices.tokens import Token, parse_error
 from cosim.verilog.ssa import Value
+from cosim.verilog.tokens import Token, parse_error
 from cosim.verilog.tree import AnalogFunction, Parameter
 
 __all__ = ["Branch", "Bus", "Constant", "Net", "PortBranch", "Scope", "Slot", "Symbol", "Term", "size"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cosim.devices.tokens import Token, parse_error, refusal, words
 from cosim.verilog.expressions import ExpressionParser
+from cosim.verilog.tokens import Token, parse_error, refusal, words
 from cosim.verilog.tree import (
     Assign,
     Binary,

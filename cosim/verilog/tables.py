@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cosim.devices.tokens import Token, parse_error, refusal
+from cosim.verilog.tokens import Token, parse_error, refusal
 
 __all__ = ["Axis", "columns_of", "control", "read_table"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from cosim.devices.tokens import Token
+from cosim.verilog.tokens import Token
 
 __all__ = [
     "AnalogFunction",

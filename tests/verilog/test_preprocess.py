@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosim.devices.preprocess import preprocess
-from cosim.devices.tokens import tokenize
 from cosim.errors import CosimError, ParseError
 from cosim.verilog.compile import compile_verilog
+from cosim.verilog.preprocess import preprocess
+from cosim.verilog.tokens import tokenize
 from verilog.host import current_of, module, write
 
 # --- tokens ------------------------------------------------------------------------------------

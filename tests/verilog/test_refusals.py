@@ -14,10 +14,10 @@ import cosim
 from cosim.devices.interp import run_setup
 from cosim.devices.ir import Parameter
 from cosim.devices.print_c import print_c
-from cosim.devices.tokens import tokenize
 from cosim.errors import CosimError, ModelError, ParseError
 from cosim.verilog.compile import compile_verilog
 from cosim.verilog.refusals import REMEDIES
+from cosim.verilog.tokens import tokenize
 from tolerances import LONG_SUM
 from verilog.host import current_of, module, write
 

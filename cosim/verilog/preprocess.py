@@ -1,7 +1,7 @@
 """Verilog-A preprocessor: includes inlined, conditionals decided, macros expanded.
 
-The result is a flat list of tokens. The standard headers stay include lines (OpenVAF has them
-built in), and the macros that they define stay macro uses.
+The result is a flat list of tokens. The standard headers are known, so that their include lines leave
+nothing, and the constants that they define stay macro uses.
 """
 
 from __future__ import annotations
@@ -9,23 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
-from cosim.devices.tokens import Token, parse_error, tokenize, words
 from cosim.errors import ParseError
+from cosim.verilog.constants import CONSTANTS
+from cosim.verilog.tokens import Token, parse_error, tokenize, words
 
 __all__ = ["preprocess"]
 
 _HEADER = re.compile(r"(?:.*/)?(discipline|constant)s?\.(?:vams|va|vah|h)\Z", re.IGNORECASE)
-# the macros of OpenVAF's built-in constants.vams (measured: each was asked for with `ifdef)
-_CONSTANTS = words(
-    "M_E M_LOG2E M_LOG10E M_LN2 M_LN10 M_PI M_TWO_PI M_PI_2 M_PI_4 M_1_PI M_2_PI M_2_SQRTPI M_SQRT2 "
-    "M_SQRT1_2 CONSTANTS_VAMS P_C P_U0 P_CELSIUS0 P_Q P_Q_SPICE P_Q_OLD P_Q_NIST1998 P_Q_NIST2010 P_K "
-    "P_K_SPICE P_K_OLD P_K_NIST1998 P_K_NIST2010 P_H P_H_SPICE P_H_OLD P_H_NIST1998 P_H_NIST2010 "
-    "P_H_NIST2014 P_H_NIST2018 P_EPS0 P_EPS0_SPICE P_EPS0_OLD P_EPS0_NIST1998 P_EPS0_NIST2010 "
-    "P_EPS0_NIST2014 P_EPS0_NIST2018"
-)
+# what compact models ask for; the first selects what a compiler of equations understands
 _PREDEFINED = frozenset({"__OPENVAF__", "__VAMS_COMPACT_MODELING__"})
 # directives without a meaning for an analog model: the rest of their line is dropped
 _DROPPED = words(
@@ -45,14 +38,10 @@ class _Macro:
 
 
 def preprocess(path: Path) -> list[Token]:
-    """The tokens that the compiler sees, without white space and comments.
-
-    The standard headers come first, each one token of kind ``include`` with the whole line as its
-    text: those that are included anywhere, and those that are used but forgotten.
-    """
+    """The tokens that the parser sees, without white space and comments."""
     run = _Preprocessor()
     run.file(path, ())
-    return run.headers() + run.out
+    return run.out
 
 
 def _read_source(path: Path, *, asked_by: Token | None = None) -> str:
@@ -127,18 +116,6 @@ class _Preprocessor:
         self.out: list[Token] = []
         self.expansions = 0
 
-    def headers(self) -> list[Token]:
-        """The include lines of the standard headers."""
-        names = [token.text for token in self.out if token.kind == "name"]
-        if "electrical" in names and ("discipline", "electrical") not in pairwise(names):
-            self.included.add("disciplines")
-        near = self.out[:1]
-        return [
-            Token("include", f'`include "{family}.vams"', token.file, token.line, 1)
-            for token in near
-            for family in sorted(self.included, reverse=True)
-        ]
-
     def file(self, path: Path, stack: tuple[Path, ...], asked_by: Token | None = None) -> None:
         cursor = _Cursor(tokenize(_read_source(path, asked_by=asked_by), str(path)))
         conditions: list[tuple[Token, bool, bool]] = []  # directive, branch active, one already taken
@@ -172,7 +149,7 @@ class _Preprocessor:
         conditions.append((opened, active, taken or active))
 
     def _defined(self, name: str) -> bool:
-        known = name in _CONSTANTS and "constants" in self.included
+        known = name in CONSTANTS and "constants" in self.included
         known = known or (name == "DISCIPLINES_VAMS" and "disciplines" in self.included)
         return known or name in self.macros or name in _PREDEFINED
 
@@ -218,7 +195,7 @@ class _Preprocessor:
             family = header.group(1).lower() + "s"
             self.included.add(family)
             if family == "constants":
-                for constant in _CONSTANTS & self.macros.keys():
+                for constant in CONSTANTS.keys() & self.macros.keys():
                     del self.macros[constant]
             return
         if target.resolve() in stack or len(stack) >= _DEEPEST:
@@ -229,7 +206,7 @@ class _Preprocessor:
         name = use.text[1:]
         macro = self.macros.get(name)
         if macro is None:
-            if name not in _CONSTANTS:
+            if name not in CONSTANTS:
                 raise parse_error(use, f"macro {use.text} is not defined: add its `define or the `include")
             self.included.add("constants")
             yield use
