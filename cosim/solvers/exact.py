@@ -13,13 +13,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import pad
 
+from cosim.nodes import Nodes
 from cosim.solvers.acceptance import Verdict, rounding_unit
 from cosim.solvers.mesh import solve_mesh
 from cosim.solvers.network import ALL, Network
 from cosim.solvers.star_mesh import StarMesh
 
-__all__ = ["Exact", "adjoint_voltages", "solve_exact"]
+__all__ = ["Exact", "adjoint_voltages", "chord_nodes", "solve_exact"]
 
 _LEAK = 1e-10  # of each cell's slope, from its nodes to 0 V in corrections, or rounding moves what floats
 _SHORTEST = 1e-3  # step length below which no correction helps
@@ -169,6 +171,15 @@ def _compare(network: Network, found: _Guess, drive: torch.Tensor, converged: to
         rounding=rounding,
         largest=found.sensed.abs().amax(-1),
     )
+
+
+@torch.no_grad()
+def chord_nodes(network: Network, volts: torch.Tensor) -> Nodes:
+    """Inside networks with a batch of one vector, for cells at ``volts (systems, rows, columns)``."""
+    chord = _chord(volts, *_law(network, volts))
+    drive = network.upright(network.drive)[:, :, :, 0]
+    mesh = StarMesh(chord, network.segments, keep=True)
+    return Nodes.at(network.segments, drive, chord, *mesh.voltages(pad(drive, (0, chord.shape[-1]))))
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ from cosim.crossbar import Solution, Status, Tile
 from cosim.errors import SpecError
 from cosim.nodes import Nodes
 from cosim.solvers.acceptance import TIGHTEST
+from cosim.solvers.exact import chord_nodes
 from cosim.solvers.implicit import attach
 from cosim.solvers.iteration import Found, Newton
 from cosim.solvers.kernel import compiles
@@ -53,13 +54,21 @@ class _Result:
     residual: torch.Tensor
     error_bound: torch.Tensor
     iterations: torch.Tensor
-    cells: torch.Tensor  # (tiles, batch, rows, columns) A where they were asked for, else of no size
+    inside: dict[str, torch.Tensor]  # the tensors of ``Nodes``, where they were asked for
 
     @classmethod
     def join(cls, parts: list[_Result], dim: int) -> _Result:
         if len(parts) == 1:
             return parts[0]
-        return cls(**{name: torch.cat([vars(part)[name] for part in parts], dim) for name in vars(parts[0])})
+        return cls(
+            **{name: torch.cat([part.numbers[name] for part in parts], dim) for name in parts[0].numbers},
+            inside={name: torch.cat([part.inside[name] for part in parts], dim) for name in parts[0].inside},
+        )
+
+    @property
+    def numbers(self) -> dict[str, torch.Tensor]:
+        """Every field but ``inside``."""
+        return {name: value for name, value in vars(self).items() if name != "inside"}
 
     def rounded(self, dtype: torch.dtype) -> _Result:
         """In ``dtype``, and the bound with it."""
@@ -73,7 +82,7 @@ class _Result:
             currents=currents,
             residual=self.residual.to(dtype),
             error_bound=torch.nextafter(bound, torch.full_like(bound, torch.inf)),
-            cells=self.cells.to(dtype),
+            inside={name: value.to(dtype) for name, value in self.inside.items()},
         )
 
 
@@ -102,7 +111,7 @@ def solve_newton(
     no cell has a negative slope; ``relative_residual``, the residual over the largest current;
     ``iterations``. A vector that rounding keeps from the tolerance has the status INEXACT.
 
-    Where a line hangs on its cells alone, nodes are NaN: cell currents do not tell where it floats.
+    Where a line hangs on its cells alone, or has an open segment, nodes have no gradients: SpecError.
 
     Raises SpecError for a tolerance outside (0, 1), and for a tile that needs factors (no compiled code
     takes it) beyond ``memory``.
@@ -116,12 +125,12 @@ def solve_newton(
     with torch.autocast(tensor.device.type, enabled=False):  # half precision does not hold currents
         result = _solve_in_chunks(network, chord, max_iterations, memory, nodes)
         result = result.rounded(torch.promote_types(tile.state.dtype, tensor.dtype))
-    parts = {name: value.reshape(lead + value.shape[2:]) for name, value in vars(result).items()}
-    currents, status, cells = (parts.pop(name) for name in ("currents", "status", "cells"))
-    inside = None
-    if nodes:
-        segments = tile.wires.spread(*tile.shape[-2:], like=cells)
-        inside = Nodes.of(segments, tensor.to(cells.dtype), cells)
+    parts, inner = (
+        {name: value.reshape(lead + value.shape[2:]) for name, value in found.items()}
+        for found in (result.numbers, result.inside)
+    )
+    currents, status = (parts.pop(name) for name in ("currents", "status"))
+    inside = Nodes(**inner, segments=tile.wires.spread(*tile.shape[-2:], like=currents)) if nodes else None
     largest = currents.detach().abs().amax(-1)
     parts["relative_residual"] = torch.where(largest > 0, parts["residual"] / largest, parts["residual"])
     return Solution(currents=currents, status=status, engine="newton", stats=parts, nodes=inside)
@@ -200,18 +209,40 @@ def _solve(network: Network, newton: Newton, nodes: bool) -> _Result:
     if torch.is_grad_enabled() and network.requires_grad:
         current, sensed = attach(network, found, newton)
     currents = torch.where(found.accepted[..., None], sensed, torch.nan)
-    inside = current.new_empty(*found.accepted.shape, 0, 0)
-    if nodes:
-        known = found.accepted & ~found.exact
-        inside = torch.where(known[..., None, None], network.upright(current), torch.nan)
     return _Result(
         currents=currents,
         status=_status(found),
         residual=found.verdict.residual,
         error_bound=found.verdict.error,
         iterations=found.iterations,
-        cells=inside,
+        inside=_inside(network, found, current, newton.meshes) if nodes else {},
     )
+
+
+def _inside(network: Network, found: Found, current: torch.Tensor, meshes: int) -> dict[str, torch.Tensor]:
+    """The tensors of ``Nodes``: from the cell currents, or from chords where these do not tell them."""
+    opened = torch.stack([torch.isinf(part).any() for part in network.segments.tensors]).any()
+    chorded = found.accepted & (found.exact | opened)
+    cells = torch.where((found.accepted & ~chorded)[..., None, None], network.upright(current), torch.nan)
+    drive = network.upright(network.drive)[..., 0]
+    tensors = Nodes.of(network.segments, drive, cells).tensors
+    pairs = chorded.nonzero()
+    if not len(pairs):
+        return tensors
+    if current.requires_grad:
+        raise SpecError(
+            "nodes=True has no gradients for a tile with lines that are open, or nearly: solve it under "
+            "torch.no_grad()"
+        )
+    for tiles, vectors in (some.unbind(1) for some in pairs.split(max(1, meshes))):
+        own = network.apart(tiles, vectors)
+        volts = own.voltage(current[tiles, :, vectors].unsqueeze(2))
+        if found.volts is not None:
+            exact = found.exact[tiles, vectors][:, None, None, None]
+            volts = torch.where(exact, found.volts[tiles, :, vectors].unsqueeze(2), volts)
+        for name, value in chord_nodes(own, own.upright(volts)[:, 0]).tensors.items():
+            tensors[name][tiles, vectors] = value[:, 0]
+    return tensors
 
 
 def _status(found: Found) -> torch.Tensor:

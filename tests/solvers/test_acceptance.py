@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import pad
 
 from cosim.crossbar import Status, Tile, Wires
 from cosim.devices import build
 from cosim.devices.device import Device
-from cosim.errors import SolveError
+from cosim.errors import SolveError, SpecError
 from cosim.solvers import exact, iteration, library
 from cosim.solvers.acceptance import judge
 from cosim.solvers.iteration import Newton
@@ -24,7 +26,7 @@ from reference.nodal import nodal_solve
 from reference.star_mesh import star_mesh_currents, star_mesh_transfer
 from solvers.cases import BOTH_ENDS, UNEQUAL, distance, inputs, ohms
 from solvers.stand_in import Resistor, Sinh, stand_in_tile
-from tolerances import GRADIENT_DIFFERENCE, NEWTON_EXACT, STAR_MESH
+from tolerances import GRADIENT_DIFFERENCE, LINEAR_EXACT, NEWTON_EXACT, STAR_MESH
 
 FLOATING = Wires(row=2.0, column=3.0, source=1e9, sense=5.0, source_far=2e12)
 
@@ -210,11 +212,42 @@ def test_the_evaluation_sees_a_single_cell():
     assert judge(network, current).within(1e-10).tolist() == [[True, False]]
 
 
-def test_nodes_of_floating_lines_are_not_made_up():
-    solution = solve_newton(sinh_tile(6, 5, wires=FLOATING), inputs(2, 6).abs(), nodes=True)
+INF = math.inf
+OPENED = [
+    FLOATING,
+    Wires(row=2.0, column=3.0, source=INF, source_far=4.0),
+    Wires(row=2.0, column=3.0, sense=INF, sense_far=4.0),
+    Wires(row=[[2.0, INF, 2.0, 2.0], *[[2.0] * 4] * 2], column=3.0),
+]
+
+
+@pytest.mark.parametrize("wires", OPENED, ids=str)
+@pytest.mark.parametrize("shape", [(3, 5), (3, 2)])
+def test_nodes_beside_open_lines_obey_ohm_kirchhoff_and_the_device(wires: Wires, shape: tuple[int, int]):
+    if isinstance(wires.row, torch.Tensor):
+        wires = Wires(row=wires.row[:, : shape[1] - 1], column=3.0)
+    tile, v = sinh_tile(*shape, wires=wires), inputs(2, 3).abs()
+    solution = solve_newton(tile, v, nodes=True)
     assert bool(solution.solved.all())
-    assert solution.nodes is not None
-    assert bool(solution.nodes.word.isnan().all())
+    nodes = solution.nodes
+    assert nodes is not None
+    most = nodes.current.abs().max()
+    assert distance(nodes.current, tile.device.current(nodes.cell_voltage, tile.state)) <= NEWTON_EXACT
+    onward = pad(nodes.word_current[..., 1:], (0, 1)) - pad(
+        nodes.source_far_current.unsqueeze(-1), (shape[1] - 1, 0)
+    )
+    assert (nodes.word_current - onward - nodes.current).abs().max() <= LINEAR_EXACT * most
+    sensed = nodes.bit_current[..., -1, :] + nodes.sense_far_current
+    assert distance(sensed, solution.currents) <= NEWTON_EXACT
+    power = solution.power
+    spent = power.cells + power.wires + power.drivers + power.sense
+    assert distance(spent, power.source) <= LINEAR_EXACT
+
+
+def test_nodes_of_floating_lines_have_no_gradients():
+    v = inputs(2, 6).abs().requires_grad_()
+    with pytest.raises(SpecError, match="nodes=True has no gradients for a tile with lines that are open"):
+        solve_newton(sinh_tile(6, 5, wires=FLOATING), v, nodes=True)
 
 
 def test_gradients_of_floating_lines():
