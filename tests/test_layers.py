@@ -52,7 +52,8 @@ ladder
 calibration
 nn.rounding nn.mapping nn.converters nn.cells nn.effects nn.tiling nn.hardware nn.description nn.ranges
 nn.recording nn.clipping nn.tuning nn.writing nn.cell_matrix nn.periphery nn.matmul
-nn.observing nn.inputs nn.functional nn.layers nn.recurrent nn.attention nn.registry nn.model nn.convert
+nn.observing nn.digital_products nn.inputs nn.functional nn.layers nn.recurrent nn.attention nn.registry
+nn.model nn.convert
 nn.estimates nn.validation_report nn.sampled_tiles nn.whole_inputs nn.validation nn.saving
 memtorch.names memtorch.bh.StochasticParameter memtorch.bh.Quantize memtorch.bh.memristor.as_memtorch
 memtorch.bh.memristor.Memristor memtorch.bh.memristor.compiled memtorch.bh.memristor.LinearIonDrift

@@ -16,6 +16,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from cosim.checks import as_instance, as_items, as_seed, shown
 from cosim.errors import CosimWarning, SpecError
 from cosim.nn.converters import ADC, DAC
+from cosim.nn.digital_products import held_tensors
 from cosim.nn.effects import Effect
 from cosim.nn.hardware import Hardware
 from cosim.nn.mapping import DoubleColumn, Scheme
@@ -58,9 +59,9 @@ def convert(
 
     device: a ``cosim.Device``; parameters that are distributions are drawn for every cell.
     layers: types to convert, with subclasses that keep their methods (``cosim.nn.registry.register``
-    for your own). A weight matrix that nothing asks to leave digital but is, is named in a CosimWarning.
-    tile_shape: rows and columns of a tile; edge tiles are filled up with cells at the lowest
-    conductance on undriven rows. wires: ohm per segment; None for ideal wires.
+    for your own). A weight matrix that stays digital unasked is named in a CosimWarning; at the first call,
+    so is what the network multiplies by itself (``F.linear``, ``@``). tile_shape: rows and columns; edge
+    tiles are filled up with cells at the lowest conductance on undriven rows. wires: None for ideal ones.
     engine: "ideal", "linear", "newton" or "ngspice". scheme: ``cosim.nn.mapping``, DoubleColumn
     unless given. dac, adc: converters; None for ideal ones. effects: ``cosim.nn.effects``, applied in
     order, all random numbers from ``seed``. v_read: V at which a cell has its conductance.
@@ -105,12 +106,13 @@ def _put_on(hardware: Hardware, model: nn.Module, choice: _Choice, seed: int) ->
     with torch.no_grad():
         generator = torch.Generator().manual_seed(as_seed(seed))
         converted = _converted(copy.deepcopy(model), "", choice, hardware, generator, reports, {})
-    _tell_passed_over(model, choice, reports)
+    told = _tell_passed_over(model, choice, reports)
     _leave_fast_paths(converted)
     report = ConversionReport(
         layers=tuple(reports), tile_shape=hardware.tile_shape, trainable=hardware.trainable
     )
-    return ConvertedModel(converted, report)
+    unseen = [name for name, _ in held_tensors(converted) if name not in told]
+    return ConvertedModel(converted, report, unseen=unseen)
 
 
 def convert_named(hardware: Hardware, model: nn.Module, names: Sequence[str]) -> ConvertedModel:
@@ -189,7 +191,7 @@ def _patterns(option: str, given: str | Sequence[str], model: nn.Module) -> tupl
     remedy = "names of layers, such as 'features.*'"
     patterns = (given,) if isinstance(given, str) else as_items(given, option, remedy)
     names = [name for name, _ in model.named_modules()]
-    names += [name for name, _ in model.named_parameters()] if option == "exclude" else []
+    names += [name for name, _ in held_tensors(model)] if option == "exclude" else []
     for pattern in patterns:
         if not isinstance(pattern, str):
             raise SpecError(f"{option} is {shown(given)}: give {remedy}")
@@ -241,8 +243,11 @@ def _converted(
     return module
 
 
-def _tell_passed_over(model: nn.Module, choice: _Choice, reports: Sequence[LayerReport]) -> None:
-    """SpecError where nothing is on crossbars; a warning of matrices that nobody meant to leave out."""
+def _tell_passed_over(model: nn.Module, choice: _Choice, reports: Sequence[LayerReport]) -> frozenset[str]:
+    """SpecError where nothing is on crossbars; a warning of matrices that nobody meant to leave out.
+
+    The names of all matrices that need no further word: told of, or left digital by the caller's options.
+    """
     skipped = [f"{report.name or 'the model'}: {report.reason}" for report in reports if report.reason]
     if not any(report.converted for report in reports):
         why = _listed(skipped) if skipped else "no module of it has a parameter"
@@ -250,7 +255,11 @@ def _tell_passed_over(model: nn.Module, choice: _Choice, reports: Sequence[Layer
             f"nothing of the model is on crossbars ({why}): products have to be layers of the types in "
             "layers=, not calls of torch.nn.functional"
         )
-    left = []
+    left, told = [], set()
+    for name, _ in held_tensors(model):
+        owner = name.rpartition(".")[0]
+        asked = choice.asked_for(owner, model.get_submodule(owner))
+        told |= {name} if asked or any(fnmatchcase(name, p) for p in choice.exclude) else set()
     for name, module in model.named_modules():
         if (
             isinstance(module, _NO_PRODUCT)
@@ -261,12 +270,14 @@ def _tell_passed_over(model: nn.Module, choice: _Choice, reports: Sequence[Layer
         for own, parameter in module.named_parameters(prefix=name, recurse=False):
             if parameter.ndim >= 2 and not any(fnmatchcase(own, p) for p in choice.exclude):
                 left.append(f"{own} ({choice.reason(name, module)})")
+                told.add(own)
     if left:
         warnings.warn(
             f"these weights stay digital: {_listed(left)}; convert them, or name them in exclude=",
             CosimWarning,
             stacklevel=4,
         )
+    return frozenset(told)
 
 
 def _listed(items: Sequence[str]) -> str:
@@ -284,6 +295,11 @@ def _check_whole(model: nn.Module) -> None:
         if is_lazy(parameter):
             raise SpecError(f"{name} has no shape yet: call the network once with a batch, then convert it")
     for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise SpecError(
+                f"{name or 'the model'} is TorchScript, whose layers cannot be exchanged: give the network "
+                "that it was made from"
+            )
         for attribute, value in vars(module).items():
             if isinstance(value, torch.Tensor) and value.grad_fn is not None:
                 path = f"{name}.{attribute}" if name else attribute

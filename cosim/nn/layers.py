@@ -22,7 +22,26 @@ _PATCHES = 1 << 20  # bytes of patches at a time that are never too many
 _CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
 
-class Linear(nn.Module):
+class _NoWeight(SpecError, AttributeError):
+    """Also an AttributeError, by which Python tells that there is none."""
+
+
+class _OnCells(nn.Module):
+    """A layer whose weights are in cells."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name != "weight":
+                raise
+        raise _NoWeight(
+            "the weight of this layer is in the cells of its crossbars, not a tensor: where the network uses "
+            "it elsewhere, as tied weights do, leave the layer digital by exclude=, or make that a layer too"
+        )
+
+
+class Linear(_OnCells):
     """``nn.Linear`` on crossbars.
 
     >>> import cosim
@@ -50,7 +69,7 @@ class Linear(nn.Module):
         return {"weight": self.matmul.weight[0], "bias": self.bias}
 
 
-class Conv(nn.Module):
+class Conv(_OnCells):
     """``nn.Conv1d``, ``nn.Conv2d`` or ``nn.Conv3d`` on crossbars; each group has its own tiles.
 
     Every position of the kernel is one input vector. Where the product is one matrix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -12,8 +13,9 @@ from torch import nn
 from cosim.calibration import Calibration
 from cosim.checks import as_flag, as_integer, as_seed, shown
 from cosim.engines import find_engine
-from cosim.errors import SpecError
+from cosim.errors import CosimWarning, SpecError
 from cosim.nn.clipping import Clipping
+from cosim.nn.digital_products import DigitalProducts, held_tensors
 from cosim.nn.effects import Effect
 from cosim.nn.inputs import batches, call
 from cosim.nn.matmul import CrossbarMatmul
@@ -146,10 +148,11 @@ class ConvertedModel(nn.Module):
     pickled, copied and moved between devices. ``cosim.save`` keeps all of it as data.
     """
 
-    def __init__(self, model: nn.Module, report: ConversionReport) -> None:
+    def __init__(self, model: nn.Module, report: ConversionReport, *, unseen: Sequence[str] = ()) -> None:
         super().__init__()
         self.model = model
         self._report = report
+        self._unseen = tuple(unseen)  # matrices that the first call watches for products
         self.training = model.training  # train() would change modules that are in a mode of their own
         for name, product in self.products.items():
             product.label = name
@@ -187,7 +190,21 @@ class ConvertedModel(nn.Module):
         if self._report.trainable:
             for product in self.products.values():
                 product.redraw()
-        return self.model(*args, **kwargs)
+        return self._watched(*args, **kwargs) if self._unseen else self.model(*args, **kwargs)
+
+    def _watched(self, *args: Any, **kwargs: Any) -> Any:
+        """The first call, with a warning of matrices that it multiplies by functions instead of layers."""
+        held, unseen, self._unseen = dict(held_tensors(self.model)), self._unseen, ()
+        with DigitalProducts({name: held[name] for name in unseen if name in held}) as digital:
+            outputs = self.model(*args, **kwargs)
+        if digital.found:
+            warnings.warn(
+                f"products with {', '.join(digital.found)} are computed digitally, by functions that the "
+                "network calls: make them layers of the types in layers=, or name them in exclude=",
+                CosimWarning,
+                stacklevel=5,
+            )
+        return outputs
 
     @property
     def report(self) -> ConversionReport:
