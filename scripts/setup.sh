@@ -24,12 +24,12 @@ cosim_has_compiler() {
 
 # the versions that constraints.txt is made for
 cosim_is_python() {
-  "$1" -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' 2>/dev/null
+  "$1" -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13), (3, 14)))' 2>/dev/null
 }
 
 cosim_find_python() {
   local candidate
-  for candidate in ${PYTHON:-} .venv/bin/python python3 python3.13 python3.12 python3.11; do
+  for candidate in ${PYTHON:-} .venv/bin/python python3 python3.14 python3.13 python3.12 python3.11; do
     if cosim_is_python "$candidate"; then echo "$candidate"; return 0; fi
   done
   return 1
@@ -39,7 +39,7 @@ cosim_find_python() {
 cosim_missing() {
   cosim_has_ngspice || echo "ngspice|ngspice $COSIM_NGSPICE_MIN or newer, built with OSDI and KLU"
   cosim_has_compiler || echo "gcc libc6-dev|a C compiler with the C library's headers (gcc, or another named by CC)"
-  cosim_find_python >/dev/null || echo "python3 python3-venv|Python 3.11, 3.12 or 3.13 with venv"
+  cosim_find_python >/dev/null || echo "python3 python3-venv|Python 3.11 to 3.14 with venv"
 }
 
 cosim_system() { (. /etc/os-release 2>/dev/null && echo "${ID:-}-${VERSION_ID:-}") || true; }
@@ -126,7 +126,7 @@ cosim_install_python() {
   python=$(cosim_find_python)
   if ! cosim_is_python .venv/bin/python; then
     if [ -e .venv ] && ! compgen -G '.venv/.cosim-setup-*' >/dev/null; then
-      cosim_say "$PWD/.venv is not a virtual environment of Python 3.11, 3.12 or 3.13: move it away, then run this again"
+      cosim_say "$PWD/.venv is not a virtual environment of Python 3.11 to 3.14: move it away, then run this again"
       return 1
     fi
     "$python" -m venv --clear .venv || return 1
