@@ -31,8 +31,8 @@ verilog.statements verilog.parser verilog.ssa
 verilog.scope verilog.refusals verilog.arithmetic verilog.circuit verilog.lower_names
 verilog.lower_expressions
 verilog.lower_calls verilog.lower_filters verilog.tables verilog.lower_tables verilog.lower_random
-verilog.lower_tasks
-verilog.lower_events verilog.lower_statements verilog.lower_functions verilog.rules verilog.derivatives
+verilog.lower_tasks verilog.lower_events verilog.lower_operators verilog.lower_statements
+verilog.lower_functions verilog.rules verilog.derivatives
 verilog.parameters verilog.regions verilog.memory verilog.elaborate verilog.compile
 devices.build devices.catalogue devices.inverse devices.hold devices.simulated devices.states
 devices.static devices.tableau devices.integrator devices.print_steps devices.compiled devices.adjoint

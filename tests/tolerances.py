@@ -195,3 +195,5 @@ FILTER_STEP = 1e-3
 FILE_EULER = 0.005
 # probability: below it a test of a distribution fails; the draws are fixed, so that it does or does not
 CHANCE = 1e-3
+# V, of an output of 1 V that moves by up to 2 V in a us: five steps of 5 ns in ngspice
+OPERATOR_STEP = 0.05

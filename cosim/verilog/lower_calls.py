@@ -25,7 +25,7 @@ class CallLowering(ExpressionLowering):
             case "ddt":
                 return self._ddt(call)
             case "idt":
-                return self._idt(call)
+                return self.integral(call)
             case "idtmod":
                 return self._idtmod(call)
             case "ddx":
@@ -70,10 +70,10 @@ class CallLowering(ExpressionLowering):
         charge = self.real_of(self.arguments_of(call, 1, 2)[0], call.token)
         return Term(self.builder.literal(0.0), charge)
 
-    def _idt(self, call: Call) -> Term:
+    def integral(self, call: Call) -> Term:
         """An unknown y with dy/dt = f; where time stands still y is the initial value, or f is 0."""
         circuit = self.circuit_of(call.token)
-        arguments = self.arguments_of(call, 1, 4)
+        arguments = self.arguments_of(call, 1, 2)
         index, value = circuit.new_implicit()
         rate = self.real_of(arguments[0], call.token)
         residual = self.builder.emit("fneg", rate)
@@ -81,9 +81,6 @@ class CallLowering(ExpressionLowering):
         if len(arguments) > 1:
             initial = self.real_of(arguments[1], call.token)
             running = circuit.input("integrating", "integrating", "boolean")
-            if len(arguments) > 2:
-                reset = self.arithmetic.boolean(self.value(arguments[2]), call.token)
-                running = self.builder.choose(reset, self.builder.literal(False), running)
             held = self.builder.emit("fsub", value, initial)
             residual = self.builder.choose(running, residual, held)
             charge = self.builder.choose(running, value, self.builder.literal(0.0))
@@ -92,7 +89,7 @@ class CallLowering(ExpressionLowering):
 
     def _idtmod(self, call: Call) -> Term:
         arguments = self.arguments_of(call, 1, 5)
-        value = self._idt(Call(call.token, tuple(arguments[:2]))).value
+        value = self.integral(Call(call.token, tuple(arguments[:2]))).value
         if len(arguments) < 3:
             return Term(value)
         emit = self.builder.emit

@@ -321,11 +321,14 @@ class ExpressionLowering(NameLowering):
         self.builder.effect("fatal", self.builder.literal(f"{place}: {message}"))
 
     def arguments_of(self, call: Call, least: int, most: int) -> list[Expression]:
-        given = [argument for argument in call.arguments if argument is not None]
+        given = self.all_given(call)  # an empty one in between would move the others
         if not least <= len(given) <= most:
             wanted = str(least) if least == most else f"{least} to {most}"
             raise parse_error(call.token, f"{call.token.text} takes {wanted} arguments, not {len(given)}")
         return given
+
+    def integer_of(self, expression: Expression, place: Token) -> Value:
+        return self.arithmetic.integer(self.value(expression), place)
 
     def real_of(self, expression: Expression, place: Token) -> Value:
         return self.arithmetic.real(self.value(expression), place)

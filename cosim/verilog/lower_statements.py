@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cosim.devices.ir import Type
-from cosim.verilog.lower_events import EventLowering, is_start
+from cosim.verilog.lower_events import is_start
 from cosim.verilog.lower_expressions import flat
 from cosim.verilog.lower_names import Key
+from cosim.verilog.lower_operators import OperatorLowering
 from cosim.verilog.refusals import unknown_call
 from cosim.verilog.scope import Constant, Scope, Slot, Term, size
 from cosim.verilog.ssa import Loop, Merge, Region, Value
@@ -40,7 +41,7 @@ _TYPES: dict[str, Type] = {"real": "real", "integer": "integer", "string": "stri
 _MOST_TURNS = 20_000  # of a loop that is written out
 
 
-class StatementLowering(EventLowering):
+class StatementLowering(OperatorLowering):
     """Carries an environment through statements; contributions are entries of it like variables."""
 
     _calling: tuple[str, ...] = ()

@@ -12,10 +12,7 @@ _FILES = "file access is not supported: use $table_model, or pass the values as 
 
 # "prefix*" stands for every name that starts so
 REMEDIES = {
-    "transition": "is not supported: use an internal node with ddt, or tanh, for a smooth edge",
-    "slew": "is not supported: use an internal node with ddt and a limited current",
     "absdelay": "is not supported: put a transmission line into the netlist, or use laplace_nd",
-    "last_crossing": "is not supported: use an internal node as the state",
     "zi_*": _FILTER,
     "$bound_step": "is not supported: delete it and set the maximum step of the analysis",
     **dict.fromkeys(

@@ -146,8 +146,8 @@ def test_macros(tmp_path: Path, declarations: str, body: str, expected: float):
         ("`else\n", r"m\.va:6: `else without `ifdef"),
         ("`ifdef\n`endif\n", r"m\.va:6: `ifdef needs a name"),
         (
-            "`define B transition(V(p), 0, 1n)\n\nI(p, n) <+ `B;",
-            r"m\.va:8: transition is .* \(in the expansion of `B\)",
+            "`define B absdelay(V(p), 0, 1n)\n\nI(p, n) <+ `B;",
+            r"m\.va:8: absdelay is .* \(in the expansion of `B\)",
         ),
     ],
 )
