@@ -58,6 +58,7 @@ def as_tensor(value: Array, name: str, *, like: torch.Tensor | None = None) -> t
             raise SpecError(f"{name} is nested or quantised: give an ordinary tensor")
         if value.layout is not torch.strided or value.is_meta:
             raise SpecError(f"{name} is sparse or has no data: give an ordinary tensor")
+        value = value.resolve_neg()  # torch.imag(z.conj()) keeps its sign beside its numbers
         if not value.is_floating_point():
             return value.to(torch.float64)
         return value.float() if value.element_size() < 4 else value

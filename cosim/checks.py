@@ -129,7 +129,7 @@ def as_path(value: Any, name: str) -> Path:
     'tile'
     """
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    if isinstance(text, str) and text and "\0" not in text:
+    if isinstance(text, str) and text and "\0" not in text and _names_a_file(text):
         return Path(text)
     raise _wrong(value, name, "the path of a file or folder")
 
@@ -219,6 +219,14 @@ def shown(value: Any) -> str:
     except (RuntimeError, ValueError):  # a nested tensor has no shape, a huge integer no decimal text
         return f"a {type(value).__name__}"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def _names_a_file(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:  # half of a character
+        return False
+    return True
 
 
 def _scalar(value: Any) -> Any:

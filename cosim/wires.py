@@ -57,7 +57,7 @@ class Wires:
             value = getattr(self, name)
             if value is None and name in ("source", "sense"):
                 value = _end_segment(self.row, 1) if name == "source" else _end_segment(self.column, 0)
-            if value is not None:
+            if value is not None or not name.endswith("_far"):
                 value = _checked(value, name)
                 never_there = name.endswith("_far") and isinstance(value, float) and math.isinf(value)
                 object.__setattr__(self, name, None if never_there else value)

@@ -70,7 +70,7 @@ def test_what_is_refused_is_named_with_what_was_expected(check: Callable, expect
         assert len(message) < 200
 
 
-@pytest.mark.parametrize("value", [None, "", "a\0b", b"a", 1, [], object()])
+@pytest.mark.parametrize("value", [None, "", "a\0b", "\ud800", b"a", 1, [], object()])
 def test_a_path_is_a_text_or_a_path(value: Any):
     with pytest.raises(SpecError, match=r"out is .*: it must be the path of a file or folder"):
         checks.as_path(value, "out")

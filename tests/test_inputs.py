@@ -36,6 +36,9 @@ FORMS: dict[str, Any] = {
     "read only": lambda x: np.broadcast_to(x.numpy(), x.shape),
     "not contiguous": lambda x: x.T.contiguous().T,
     "Parameter": nn.Parameter,
+    "sign beside the numbers": lambda x: torch.imag(torch.complex(x, -x).conj()),
+    "other order of bytes": lambda x: x.numpy().astype(">f8"),
+    "long double": lambda x: x.numpy().astype(np.longdouble),
 }
 
 

@@ -114,6 +114,7 @@ def test_gradients_reach_what_was_given():
         ({"sense_far": -math.inf}, "Wires.sense_far is -inf ohm: it must be 0 or more; inf is open"),
         ({"sense": math.nan}, "Wires.sense is nan ohm: it must be 0 or more; inf is open"),
         ({"row": [1.0, -math.inf]}, r"Wires.row\[1\] is -inf: every entry must be finite"),
+        ({"row": None}, "Wires.row is None: it must be a resistance in ohm"),
         ({"column": "thick"}, "Wires.column is 'thick': it must be a resistance in ohm"),
         ({"source": [1.0, -2.0]}, r"Wires.source\[1\] is -2.0: it must be 0 or more"),
         ({"row": [1.0, float("nan")]}, r"Wires.row\[1\] is nan: every entry must be finite"),

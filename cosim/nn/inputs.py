@@ -95,14 +95,17 @@ def _part(part: Any, like: torch.Tensor) -> Any:
     if isinstance(part, np.ndarray):
         if part.dtype.kind not in "biuf" or np.ma.is_masked(part):
             raise SpecError(f"inputs of {shown(part)}: give an array of real numbers, without masked entries")
-        tensor = torch.from_numpy(np.require(part, requirements=["C", "W"]))
+        known = part.astype(part.dtype.newbyteorder("="), copy=False)  # torch knows no other order of bytes
+        known = known.astype(np.float64) if known.dtype == np.longdouble else known
+        tensor = torch.from_numpy(np.require(known, requirements=["C", "W"]))
         return tensor.to(like) if tensor.is_floating_point() else tensor.to(like.device)
     if not isinstance(part, torch.Tensor):
         return part
     odd = part.is_nested or part.is_meta or part.is_complex() or part.is_quantized
     if odd or part.layout is not torch.strided:
         raise SpecError("inputs are nested, sparse, quantised, complex or without data: give real ones")
-    return part.to(like.device)
+    narrow = part.is_floating_point() and part.element_size() < 2  # torch computes nothing in 8 bits
+    return part.to(like) if narrow else part.to(like.device)
 
 
 def _check(batch: Batch) -> None:

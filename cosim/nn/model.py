@@ -374,8 +374,8 @@ class ConvertedModel(nn.Module):
         ``calibration.fast``. None takes them away. Raises SpecError where they do not fit the tile.
         """
         products = self.products
-        if name not in products:
-            raise SpecError(f"no product {name!r}: choose from {', '.join(products)}")
+        if not isinstance(name, str) or name not in products:
+            raise SpecError(f"no product {shown(name)}: choose from {', '.join(products)}")
         products[name].attach(calibration)
         return self
 

@@ -42,6 +42,8 @@ FORMS: dict[str, Any] = {
     "data set": lambda: TensorDataset(IMAGES, LABELS),
     "array": IMAGES.numpy,
     "double array": lambda: IMAGES.double().numpy(),
+    "other order of bytes": lambda: IMAGES.numpy().astype(">f4"),
+    "long double array": lambda: IMAGES.numpy().astype(np.longdouble),
     "generator": generator,
     "list of lists": lambda: [[IMAGES[:9].numpy(), LABELS[:9]], [IMAGES[9:], LABELS[9:]]],
 }
@@ -288,7 +290,15 @@ def test_what_does_not_fit_a_tuning_is_named():
             r"calibration of shape \(1, 4, 1, 8\) does not fit 3.matmul",
         ),
         (lambda: model.attach("4", lines), "no product '4': choose from 0.matmul, 3.matmul"),
+        (lambda: model.attach(["4"], lines), r"no product \['4'\]: choose from 0.matmul, 3.matmul"),
         (lambda: model.attach("3.matmul", 3), "calibration is 3: give what cosim.calibrate returns"),
     ):
         with pytest.raises(SpecError, match=message):
             call()
+
+
+def test_numbers_of_eight_bits_are_computed_with_in_those_of_the_network():
+    eight = IMAGES.to(torch.float8_e4m3fn)
+    found, wanted = converted().calibrate(eight), converted().calibrate(eight.float())
+    for name, product in wanted.products.items():
+        assert torch.equal(found.products[name].full_scale, product.full_scale)
