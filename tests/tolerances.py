@@ -197,3 +197,5 @@ FILE_EULER = 0.005
 CHANCE = 1e-3
 # V, of an output of 1 V that moves by up to 2 V in a us: five steps of 5 ns in ngspice
 OPERATOR_STEP = 0.05
+# relative, of the distance of samples: where a crossing that a file gives no tolerance for is found
+EVENT_TIME = 1e-3

@@ -36,7 +36,7 @@ class Replay(Integrator):
             step = lengths[front.device]
             attempt = self._attempt(front, step)
             every = torch.ones_like(step, dtype=torch.bool)
-            self._accept(attempt, every, landed[front.device], step)
+            self._accept(attempt, every, landed[front.device], step, self._kept(attempt, step))
         self._gather()
 
     def _begin(self) -> tuple[Front, list[int]]:

@@ -15,10 +15,11 @@ from cosim.devices.adjoint import replay
 from cosim.devices.compiled import CompiledRun, transient_library
 from cosim.devices.drive import Drive, Limited, make_drive
 from cosim.devices.driven import check_waveforms, follow
-from cosim.devices.integrator import Integrator, Problem, Tolerances, stack
+from cosim.devices.integrator import Integrator, Problem, Tolerances
 from cosim.devices.print_steps import print_steps
 from cosim.devices.print_torch import TorchModel
 from cosim.devices.simulated import Simulated
+from cosim.devices.small_circuits import stack
 from cosim.devices.start import operating_point, start_parameters, state_of, tracked_node
 from cosim.errors import SolveError, SpecError
 from cosim.progress import progress_bar

@@ -14,7 +14,9 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import torch
 
+from cosim.devices.ir import BOUND_STEP, RETAKE
 from cosim.devices.print_torch import Terms
+from cosim.devices.small_circuits import is_zero, linear, newton_matrix, solve_step, stack
 from cosim.devices.tableau import (
     ESDIRK32,
     FIRST_STEP,
@@ -39,8 +41,6 @@ __all__ = [
     "Stage",
     "Step",
     "Tolerances",
-    "newton_matrix",
-    "solve_step",
 ]
 
 Value: TypeAlias = torch.Tensor | float
@@ -138,6 +138,7 @@ class Front:
     sample: torch.Tensor  # (N,) index of the sample at or before the present time
     since: torch.Tensor  # (N,) s, time since that sample
     step: torch.Tensor  # (N,) s, wanted step
+    aimed: torch.Tensor  # (N,) the step is to end where an event is
     here: Stage
     slope: torch.Tensor  # (n, N) estimate of du/dt, for predictions only
     peak: torch.Tensor  # (n, N) largest |u| so far
@@ -222,16 +223,18 @@ class Integrator:
             sample=torch.zeros_like(volts, dtype=torch.int64),
             since=torch.zeros_like(volts),
             step=torch.full_like(volts, FIRST_STEP * float(self._widths[0])),
+            aimed=~everywhere,
             here=rest,
             slope=torch.zeros_like(problem.start),
             peak=problem.start.abs(),
             parameters=inputs,
         )
         self._record(front, rest.current[0] if problem.current is None else problem.current)
-        columns = {c - 1 for (_, c), entry in terms.jacobian_react.items() if not _is_zero(entry)}
+        columns = {c - 1 for (_, c), entry in terms.jacobian_react.items() if not is_zero(entry)}
         dynamic = sorted(columns - {-1})
         if not dynamic:  # nothing is integrated, and a file's own steps are its samples
             front.step = torch.full_like(volts, float(self._widths[0]))
+        front.step = torch.minimum(front.step, self._limit(front.parameters, BOUND_STEP))
         return front, dynamic
 
     def _record(self, front: Front, current: torch.Tensor) -> None:
@@ -255,25 +258,52 @@ class Integrator:
         left = dt - front.since
         # two halves instead of a long step and a sliver; the last step ends exactly on the sample
         last = front.step >= left
-        step = torch.where(last, left, torch.minimum(front.step, 0.5 * left))
+        shared = torch.where(front.aimed, front.step, torch.minimum(front.step, 0.5 * left))
+        step = torch.where(last, left, shared)
         attempt = self._attempt(front, step)
         good = attempt.end.converged & (attempt.error <= 1.0)
+        kept = self._kept(attempt, step)
+        retake = self._limit(kept, RETAKE)
+        front.aimed = good & (retake < step)  # an event lies within the step
+        good = good & ~front.aimed
         if self._keep:
             self.steps.append(Step(front.device[good], step[good], last[good]))
-        self._accept(attempt, good, good & last, step)
+        self._accept(attempt, good, good & last, step, kept)
         factor = (SAFETY * attempt.error.pow(-1.0 / self.tableau.order)).clamp(SHRINK, GROW)
         wanted = step * torch.where(attempt.end.converged, factor, RETREAT)
         shortened = good & (step < front.step)
         front.step = torch.where(shortened, torch.maximum(wanted, front.step), wanted)
-        front.step = front.step.clamp(max=self._longest)
+        front.step = torch.where(front.aimed, retake, front.step.clamp(max=self._longest))
+        front.step = torch.minimum(front.step, self._limit(front.parameters, BOUND_STEP))
         self.counts["steps"] += 1
         self.counts["rejected"] += int((~good).sum())
         stuck = ~good & (front.step < SMALLEST_STEP * dt)
         if bool(stuck.any()):
             self._fail(stuck, f"the step fell below {SMALLEST_STEP * float(dt[stuck].min()):.3g} s")
 
+    def _limit(self, kept: torch.Tensor, name: str) -> torch.Tensor:
+        """A limit of the steps, s, among kept variables, the last rows of ``kept``."""
+        names = self.problem.model.kept
+        if name not in names:
+            return torch.full_like(self._widths, math.inf)[:1]
+        return kept[names.index(name) - len(names)]
+
+    def _kept(self, attempt: _Attempt, step: torch.Tensor) -> torch.Tensor:
+        """(kept variables, N) behind the end of a step, if it is accepted."""
+        front, model = self._front, self.problem.model
+        if not model.kept:
+            return step.new_zeros((0, step.numel()))
+        volts, time = self._drive(front, step)
+        inputs = dict(zip(self._inputs, front.parameters, strict=True))
+        return torch.stack(model.carry([volts, *attempt.end.unknowns], inputs, time))
+
     def _accept(
-        self, attempt: _Attempt, good: torch.Tensor, landed: torch.Tensor, step: torch.Tensor
+        self,
+        attempt: _Attempt,
+        good: torch.Tensor,
+        landed: torch.Tensor,
+        step: torch.Tensor,
+        kept: torch.Tensor,
     ) -> None:
         front = self._front
         at = self._drive(front, step)
@@ -285,17 +315,22 @@ class Integrator:
         if bool(landed.any()):
             self._record(front.pick(landed), attempt.terminal_current[landed])
         if self.problem.model.kept and bool(good.any()):
-            self._carry(good, *at, step)
+            self._carry(good, *at, step, kept)
 
-    def _carry(self, good: torch.Tensor, volts: torch.Tensor, time: torch.Tensor, step: torch.Tensor) -> None:
+    def _carry(
+        self,
+        good: torch.Tensor,
+        volts: torch.Tensor,
+        time: torch.Tensor,
+        step: torch.Tensor,
+        kept: torch.Tensor,
+    ) -> None:
         """Move the kept variables on where a step was accepted, to ``volts`` and ``time``.
 
         They may jump, so all that has no charge finds its place before the next step starts from there.
         """
-        front, model = self._front, self.problem.model
-        inputs = dict(zip(self._inputs, front.parameters, strict=True))
-        kept = torch.stack(model.carry([volts, *front.here.unknowns], inputs, time))
-        split = len(model.varying)
+        front = self._front
+        split = len(self.problem.model.varying)
         moved = torch.where(good, kept, front.parameters[split:])
         front.parameters = torch.cat([front.parameters[:split], moved])
         here, allowed = front.here, NEWTON_TOLERANCE * self._scale(front.peak)
@@ -364,8 +399,8 @@ class Integrator:
         change = solve_step(matrix, equation.base - charge - weight * current)
         return Stage(
             unknowns + change,
-            _linear(terms.resist, terms.jacobian_resist, change, volts),
-            _linear(terms.react, terms.jacobian_react, change, volts),
+            linear(terms.resist, terms.jacobian_resist, change, volts),
+            linear(terms.react, terms.jacobian_react, change, volts),
             (change.abs() <= equation.allowed).all(0),
         )
 
@@ -411,59 +446,8 @@ def _put(stage: Stage, which: torch.Tensor, part: Stage) -> Stage:
     return Stage(**values)
 
 
-def newton_matrix(terms: Terms, size: int, charge: float, current: torch.Tensor) -> torch.Tensor:
-    """charge*dq/du + current*df/du of the internal unknowns, (N, size, size); ``current``: (N,)."""
-    entries = [
-        charge * terms.jacobian_react.get((r, c), 0.0) + current * terms.jacobian_resist.get((r, c), 0.0)
-        for r in range(1, size + 1)
-        for c in range(1, size + 1)
-    ]
-    if not entries:
-        return current.new_zeros((current.numel(), 0, 0))
-    return torch.stack(entries, -1).reshape(current.numel(), size, size)
-
-
-def solve_step(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """matrix^-1 right for (N, n, n) and (n, N); not finite where the matrix is singular."""
-    size = matrix.shape[-1]
-    if size == 0:
-        return right
-    if size == 1:
-        return right / matrix[:, 0, 0]
-    solution, info = torch.linalg.solve_ex(matrix, right.T.unsqueeze(-1))
-    return torch.where(info == 0, solution.squeeze(-1).T, math.nan)
-
-
-def _is_zero(value: Value) -> bool:
-    return not isinstance(value, torch.Tensor) and value == 0.0
-
-
-def _full(value: Value, like: torch.Tensor) -> torch.Tensor:
-    return value.expand(like.shape) if isinstance(value, torch.Tensor) else torch.full_like(like, value)
-
-
-def stack(values: Sequence[Value], like: torch.Tensor) -> torch.Tensor:
-    if not values:
-        return like.new_zeros((0, *like.shape))
-    return torch.stack([_full(value, like) for value in values])
-
-
 def _combine(weights: Sequence[float], tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     total = weights[0] * tensors[0]
     for weight, tensor in zip(weights[1:], tensors[1:], strict=True):
         total = total + weight * tensor
     return total
-
-
-def _linear(
-    values: Sequence[Value],
-    jacobian: Mapping[tuple[int, int], Value],
-    change: torch.Tensor,
-    like: torch.Tensor,
-) -> torch.Tensor:
-    """values + jacobian @ change, over all rows: (1 + n, N)."""
-    rows = [_full(value, like) for value in values]
-    for (row, column), entry in jacobian.items():
-        if column > 0 and not _is_zero(entry):
-            rows[row] = rows[row] + entry * change[column - 1]
-    return torch.stack(rows)

@@ -19,8 +19,10 @@ from cosim.errors import ModelError, ParseError
 
 __all__ = [
     "BESIDE",
+    "BOUND_STEP",
     "FUNCTIONS",
     "OPCODES",
+    "RETAKE",
     "SYMBOLS",
     "Block",
     "Branch",
@@ -268,6 +270,11 @@ class Collapse:
 
     first: int
     second: int | None
+
+
+# kept variables by which a model limits the steps of a transient, where it does:
+BOUND_STEP = "$bound_step"  # s, the longest that the next step may be
+RETAKE = "$retake"  # s, the length that this step should have had, to end on an event that lies within it
 
 
 @dataclass(frozen=True)

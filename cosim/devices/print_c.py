@@ -27,6 +27,7 @@ from cosim.devices.ir import (
 from cosim.devices.osdi_names import osdi_aliases, osdi_name, osdi_nodes, osdi_parameters
 from cosim.devices.print_kept import (
     C_TYPES,
+    bound_step,
     print_accept,
     print_candidate,
     print_initial,
@@ -138,6 +139,7 @@ class _Printer:
             self.fields(self.model)
         print_kept(ir, out)
         with out.block("typedef struct {", "} Instance;"):
+            out.line("double bound_step;")
             out.line("Kept initial, accepted, candidate; /* candidate: of the last evaluation */")
             out.line("double mfactor;")
             out.line("bool mfactor_given;")
@@ -457,7 +459,7 @@ class _Printer:
             "node_mapping_offset": "offsetof(Instance, node)",
             "jacobian_ptr_resist_offset": "offsetof(Instance, resist_ptr)",
             "state_idx_off": "NONE",
-            "bound_step_offset": "NONE",
+            "bound_step_offset": bound_step(ir),
             "instance_size": "sizeof(Instance)",
             "model_size": "sizeof(Model)",
             "access": "model_access",

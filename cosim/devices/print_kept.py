@@ -7,10 +7,18 @@ before the accepted point belongs to another analysis.
 
 from __future__ import annotations
 
-from cosim.devices.ir import DeviceIR, Input, Type
+from cosim.devices.ir import BOUND_STEP, RETAKE, DeviceIR, Input, Type
 from cosim.text import Emitter
 
-__all__ = ["C_TYPES", "print_accept", "print_candidate", "print_initial", "print_kept", "read_kept"]
+__all__ = [
+    "C_TYPES",
+    "bound_step",
+    "print_accept",
+    "print_candidate",
+    "print_initial",
+    "print_kept",
+    "read_kept",
+]
 
 C_TYPES: dict[Type, str] = {
     "real": "double",
@@ -50,8 +58,23 @@ def read_kept(ir: DeviceIR, source: Input) -> str:
     return f"kept->value_{[kept.name for kept in ir.kept].index(source.name)}"
 
 
+def bound_step(ir: DeviceIR) -> str:
+    """Where a simulator finds the limit of a step."""
+    limits = any(kept.name in (BOUND_STEP, RETAKE) for kept in ir.kept)
+    return "offsetof(Instance, bound_step)" if limits else "NONE"
+
+
 def print_candidate(ir: DeviceIR, out: Emitter) -> None:
     """What an evaluation leaves, behind its code."""
     values = ", ".join(kept.next for kept in ir.kept)
     if ir.kept:
         out.line(f"if (flags & ANALYSIS_TRAN) self->candidate = (Kept){{info->abstime, {values}}};")
+    next_value = {kept.name: kept.next for kept in ir.kept}
+    out.line(f"self->bound_step = {next_value.get(BOUND_STEP, 'INFINITY')};")
+    if RETAKE in next_value:
+        out.line(f"const double step = info->abstime - self->accepted.time, retake = {next_value[RETAKE]};")
+        out.line("/* a simulator makes a step again only if it is asked for less than 0.9 of it */")
+        with out.block("if (running && retake < step) {", "}"):
+            out.line(
+                "self->bound_step = fmin(self->bound_step, retake < 0.9 * step ? retake : 0.5 * retake);"
+            )

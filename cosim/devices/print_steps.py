@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from cosim.devices.ir import BOUND_STEP, RETAKE
 from cosim.devices.passes import Known
 from cosim.devices.print_cells import print_body
 from cosim.devices.print_torch import TorchModel
@@ -46,6 +47,8 @@ def print_steps(model: TorchModel) -> StepLoop | None:
     out.line(f"#define NODES {size}")
     out.line(f"#define FIELDS {max(1, len(body.names))}")
     out.line(f"#define KEPT {len(model.kept)}")
+    for name, kept in (("BOUND_STEP", BOUND_STEP), ("RETAKE", RETAKE)):
+        out.line(f"#define {name} {model.kept.index(kept) if kept in model.kept else -1}")
     marks = ", ".join("true" if k in charged else "false" for k in range(size))
     out.line(f"static const bool dynamic[NODES] = {{{marks}}};  /* has a charge: its error counts */")
     out.line("static void evaluate(const double *constants, const double *fields, const double *kept,")

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import torch
 
 from cosim.devices.interp import ZEROS
-from cosim.devices.ir import FUNCTIONS, SYMBOLS, DeviceIR, Input, Scalar, Type, node_pair
+from cosim.devices.ir import BOUND_STEP, FUNCTIONS, RETAKE, SYMBOLS, DeviceIR, Input, Scalar, Type, node_pair
 from cosim.devices.osdi_names import osdi_parameters
 from cosim.devices.passes import Known, Operand, Straight, Tracer, live
 from cosim.devices.simulator import SIMULATOR_PARAMETERS, TEMPERATURE
@@ -424,8 +424,8 @@ class _Trace:
         return rows["resist"], rows["react"], entries, jacobian
 
     def carried(self) -> list[int]:
-        """Kept variables that count in an output, or in another one that does."""
-        found: list[int] = []
+        """Kept variables that count in an output, or in another one that does, or that limit the steps."""
+        found = [k for k, kept in enumerate(self.ir.kept) if kept.name in (BOUND_STEP, RETAKE)]
         while True:
             outputs = [*self.outputs, *(self.next[k] for k in found)]
             reads = {v for line in live(self.tracer.code, outputs) for v in line.operands} | set(outputs)

@@ -10,8 +10,9 @@ import torch
 
 from cosim.devices.driven import follow
 from cosim.devices.hold import START
-from cosim.devices.integrator import Circuit, newton_matrix, solve_step, stack
+from cosim.devices.integrator import Circuit
 from cosim.devices.simulated import Simulated
+from cosim.devices.small_circuits import newton_matrix, solve_step, stack
 from cosim.errors import SolveError, SpecError
 
 __all__ = ["operating_point", "start_parameters", "state_of", "state_origin", "tracked_node"]

@@ -2,7 +2,8 @@
  *
  * It stands behind the generated ``evaluate``, which gives f, q and their Jacobians at the voltages of
  * the terminal p and the internal nodes. NODES: their number. FIELDS: what evaluate reads per device.
- * KEPT: the variables that are carried from one accepted point to the next. */
+ * KEPT: the variables that are carried from one accepted point to the next; of these BOUND_STEP and RETAKE
+ * limit the steps, -1: the model does not. */
 #define SIZE (NODES + 1) /* with a source that is not the terminal */
 #define STAGES 4
 
@@ -19,7 +20,7 @@ typedef struct { double u[SIZE], f[SIZE], q[SIZE]; } Stage;
 typedef struct {
   Stage here;
   double slope[SIZE], peak[SIZE], since, step, kept[KEPT + 1];
-  int64_t sample, status, made;
+  int64_t sample, status, made, aimed;
 } Front;
 
 typedef struct {
@@ -152,6 +153,8 @@ static void record(Run *run, int64_t device, double current) {
 }
 
 /* Without a charge nothing is integrated, and a file's own steps are its samples. */
+static double limit(const double *kept, int64_t at) { return at < 0 ? INFINITY : kept[at]; }
+
 static bool any_dynamic(const Run *run) {
   for (int64_t k = run->ohm > 0.0 ? 0 : 1; k < NODES; k++) if (dynamic[k]) return true;
   return false;
@@ -159,12 +162,11 @@ static bool any_dynamic(const Run *run) {
 
 /* Moves the kept variables on at an accepted point; all without a charge finds its place before the next
  * step starts from there. */
-static void carry(Run *run, int64_t device, double volts, double time, double step, const double *allowed) {
+static void carry(Run *run, int64_t device, double volts, double time, double step, const double *allowed,
+                  const double *next) {
   Front *front = run->front + device;
   Stage again = front->here;
-  Terms terms;
-  terms_at(run, device, volts, again.u, time, &terms);
-  memcpy(front->kept, terms.next, sizeof front->kept);
+  memcpy(front->kept, next, sizeof front->kept);
   if (newton(run, device, volts, time, run->method->restart * step, front->here.q + 1, allowed, &again))
     front->here = again;
 }
@@ -184,6 +186,7 @@ void cosim_begin(Run *run) {
     memcpy(front->here.f, terms.f, sizeof terms.f);
     memcpy(front->here.q, terms.q, sizeof terms.q);
     front->step = (any_dynamic(run) ? run->method->first_step : 1.0) * (run->time[1] - run->time[0]);
+    front->step = fmin(front->step, limit(front->kept, BOUND_STEP));
     record(run, d, terms.f[0]);
   }
 }
@@ -197,7 +200,8 @@ static void advance(Run *run, int64_t device) {
   double dt = run->time[s + 1] - run->time[s], since = front->since, left = dt - since;
   bool last = front->step >= left, converged = true;
   /* two halves instead of a long step and a sliver; the last step ends exactly on the sample */
-  double h = last ? left : fmin(front->step, 0.5 * left), allowed[SIZE], error = 0.0, current = 0.0;
+  double h = last ? left : front->aimed ? front->step : fmin(front->step, 0.5 * left);
+  double allowed[SIZE], error = 0.0, current = 0.0;
   double low = run->voltage[s * run->devices + device], high = run->voltage[(s + 1) * run->devices + device];
   for (int64_t k = 0; k < n; k++)
     allowed[k] = m->newton_tolerance * (run->atol * run->nominal[k] + run->rtol * front->peak[k]);
@@ -235,11 +239,17 @@ static void advance(Run *run, int64_t device) {
     }
     converged = isfinite(error);
   }
+  double fraction = (since + h) / dt, ahead = low + (high - low) * fraction, then = run->time[s] + fraction * dt;
   bool good = converged && error <= 1.0;
+  Terms terms;
+  if (KEPT && good) terms_at(run, device, ahead, end->u, then, &terms);
+  double retake = KEPT && good ? limit(terms.next, RETAKE) : INFINITY;
+  front->aimed = retake < h; /* an event lies within the step */
+  good = good && !front->aimed;
   double factor = fmin(fmax(m->safety * pow(error, -1.0 / m->order), m->shrink), m->grow);
   double wanted = h * (converged ? factor : m->retreat);
   if (good && h < front->step) wanted = fmax(wanted, front->step);
-  front->step = fmin(wanted, run->longest);
+  front->step = front->aimed ? retake : fmin(wanted, run->longest);
   run->rejected += !good;
   if (good) {
     front->here = *end;
@@ -248,10 +258,7 @@ static void advance(Run *run, int64_t device) {
     front->since = last ? 0.0 : front->since + h;
     front->sample += last;
     if (last) record(run, device, current);
-    if (KEPT) {
-      double fraction = (since + h) / dt;
-      carry(run, device, low + (high - low) * fraction, run->time[s] + fraction * dt, h, allowed);
-    }
+    if (KEPT) carry(run, device, ahead, then, h, allowed, terms.next);
     if (run->kept) {
       double *kept = run->kept + 3 * run->count++;
       kept[0] = (double)device; kept[1] = h; kept[2] = last;
@@ -260,6 +267,7 @@ static void advance(Run *run, int64_t device) {
   } else if (front->step < m->smallest_step * dt) {
     front->status = TOO_SMALL;
   }
+  front->step = fmin(front->step, limit(front->kept, BOUND_STEP));
 }
 
 /* Up to ``budget`` steps; 0 when every device is finished. The devices come one after the other. */

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cosim.devices.ir import Type
+from cosim.devices.ir import BOUND_STEP, RETAKE, Type
 from cosim.verilog.circuit import Circuit
 from cosim.verilog.lower_functions import ModuleLowering
 from cosim.verilog.lower_statements import assignments
@@ -281,7 +282,7 @@ def _close(lowering: ModuleLowering, circuit: Circuit) -> Elaborated:
         kind, name = key
         if kind == "equation":
             circuit.add_to_row(int(name), term)
-        elif str(name) not in contributions:
+        elif kind in ("flow", "potential", "rules") and str(name) not in contributions:
             parts = [lowering.entry((part, str(name))) for part in ("flow", "potential", "rules")]
             contributions[str(name)] = (parts[0], parts[1], parts[2].value)
     circuit.close(contributions)
@@ -309,6 +310,11 @@ def _variables(lowering: ModuleLowering, circuit: Circuit) -> list[Carried]:
             )
             last = lowering.plain(lowering.entry(key))
             found.append(Carried(key, value, initial, last, slot.place))
+    for name in (BOUND_STEP, RETAKE):
+        if ("limit", name) in lowering.environment:
+            limit = lowering.entry(("limit", name)).value
+            never = lowering.builder.literal(math.inf)
+            found.append(Carried(name, circuit.input("kept", name), never, limit))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -240,7 +241,10 @@ class ExpressionLowering(NameLowering):
         if kind == "equation":
             assert self.circuit is not None
             return Term(self.circuit.input("unknown", self.circuit.nodes[int(name)].name))
-        return Term(self.builder.literal(False if kind == "rules" else 0.0))
+        if kind == "later":
+            return self.default(str(name))
+        values = {"rules": False, "happened": False, "limit": math.inf}
+        return Term(self.builder.literal(values.get(kind, 0.0)))
 
     def _join(self, conditional: Conditional, then: Term, other: Term) -> Term:
         value = self.builder.merge(conditional, then.value, other.value)

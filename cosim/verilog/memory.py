@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from cosim.devices.ir import BOUND_STEP, RETAKE
 from cosim.verilog.circuit import Circuit
 from cosim.verilog.regions import live_items
 from cosim.verilog.scope import Term
@@ -72,12 +73,12 @@ def _unknown(circuit: Circuit, variable: Carried, same: Mapping[Value, Value]) -
 
 
 def _needed(circuit: Circuit, variables: tuple[Carried, ...]) -> tuple[Carried, ...]:
-    """Those that an equation reads, or another needed variable does."""
+    """Those that an equation reads, or another needed variable does, and those that limit the steps."""
     roots = [value for row in circuit.rows.values() for value in (*row.resist, *row.react)]
     found: tuple[Carried, ...] = ()
     while True:
         _, used = live_items(circuit.builder.root, roots)
-        needed = tuple(v for v in variables if v.value in used)
+        needed = tuple(v for v in variables if v.value in used or v.name in (BOUND_STEP, RETAKE))
         if needed == found:
             return found
         found = needed

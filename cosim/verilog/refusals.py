@@ -14,7 +14,6 @@ _FILES = "file access is not supported: use $table_model, or pass the values as 
 REMEDIES = {
     "absdelay": "is not supported: put a transmission line into the netlist, or use laplace_nd",
     "zi_*": _FILTER,
-    "$bound_step": "is not supported: delete it and set the maximum step of the analysis",
     **dict.fromkeys(
         words(
             "$fopen $fgets $fscanf $fread $fseek $ftell $rewind $ferror $feof $swrite $sformat $sscanf "

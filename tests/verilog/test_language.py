@@ -284,7 +284,6 @@ def test_idt_starts_at_its_initial_value_and_then_integrates():
         ("I(p, n) = 1;", "", ParseError, "'=' cannot set a branch: write I(...) <+ ..."),
         ("I(p, n) <+ a[3];", "real a[0:2];", ParseError, "index 3 of a is outside [0:2]"),
         ("I(p, n) <+ ;", "", ParseError, "unexpected ';'"),
-        ("@(timer(0, 1n)) x = 1; I(p, n) <+ x;", "real x;", ModelError, "event timer is not supported yet"),
         ("x++; I(p, n) <+ x;", "real x;", ParseError, "'++' is not Verilog-A: write x = x + ..."),
         ("I(p, n) <+ 4'd16;", "", ParseError, "4'd16 does not fit its size"),
     ],
