@@ -29,6 +29,9 @@ class Resistor:
     def replace(self, **parameters: Any) -> Any:
         return type(self)(**{**self.parameters, **parameters})
 
+    def check_cell(self) -> None:
+        """It has two terminals."""
+
     def check_state(self, state: Tensor) -> Tensor:
         if bool((state < 0).any()):
             raise SpecError("state below 0")
