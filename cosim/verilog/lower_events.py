@@ -47,13 +47,13 @@ class EventLowering(TaskLowering):
 
     def accepted_steps(self) -> Value:
         """How many time points of the run were accepted before this one; 0 where time stands still."""
-        return self._hidden("$steps", "integer")
+        return self.hidden("$steps", "integer")
 
-    def _hidden(self, key: str, kind: Type = "real") -> Value:
+    def hidden(self, key: str, kind: Type = "real") -> Value:
         """A variable that no file declares, as it was kept; 0 at the start."""
         return self.plain(self.read(Slot(key, kind), key))
 
-    def _new_hidden(self) -> str:
+    def _new_event(self) -> str:
         self._events += 1
         return f"$event {self._events}"
 
@@ -68,15 +68,22 @@ class EventLowering(TaskLowering):
         if "$steps" in self.slots:
             self.environment["$steps"] = Term(emit("iadd", self.accepted_steps(), self.builder.literal(1)))
         if _LAST_TIME in self.slots:
-            self.environment[_LAST_TIME] = Term(self._now)
+            self.environment[_LAST_TIME] = Term(self.now)
 
     @property
-    def _now(self) -> Value:
+    def now(self) -> Value:
+        """s, the time of this point."""
         assert self.circuit is not None
         return self.circuit.input("abstime", "$abstime")
 
     @property
-    def _starting(self) -> Value:
+    def last_time(self) -> Value:
+        """s, the time of the last accepted point."""
+        return self.hidden(_LAST_TIME)
+
+    @property
+    def starting(self) -> Value:
+        """Whether time stands still."""
         assert self.circuit is not None
         return self.circuit.input("starting", "starting", "boolean")
 
@@ -97,9 +104,9 @@ class EventLowering(TaskLowering):
         self.circuit_of(call.token)
         expression, *rest = self.arguments_of(call, 1, 2)
         direction = self.real_of(rest[0], call.token) if rest else self.builder.literal(0.0)
-        key = self._new_hidden()
+        key = self._new_event()
         crossed, time, _ = self._crossing(self.real_of(expression, call.token), direction)
-        before = self._hidden(key)
+        before = self.hidden(key)
         self.initial[key] = self.builder.literal(-1.0)  # it has not crossed yet
         self.environment[key] = Term(self.builder.choose(crossed, time, before))
         return self.environment[key]
@@ -132,7 +139,7 @@ class EventLowering(TaskLowering):
         changed = {key: term for key, term in after.items() if term != before.get(key)}
         if any(self.builder.varies(term.value) or term.charge is not None for term in changed.values()):
             self.notes[:], self.sites = notes, sites  # the same calls again
-            self._when(self._starting, node.body)
+            self._when(self.starting, node.body)
         self.in_start = outer
         for key, term in changed.items():
             if not isinstance(key, str) or self.builder.varies(term.value) or term.charge is not None:
@@ -140,7 +147,7 @@ class EventLowering(TaskLowering):
             self.initial[key] = term.value
             if self.slots[key].changes:
                 old = before.get(key) or self.default(key)
-                term = Term(self.builder.choose(self._starting, term.value, self.plain(old)))
+                term = Term(self.builder.choose(self.starting, term.value, self.plain(old)))
             self.environment[key] = term
 
     def _when(self, condition: Value, body: Statement) -> None:
@@ -169,7 +176,7 @@ class EventLowering(TaskLowering):
         self._locate(crossed, time, (old, value), (tolerances[0], tolerances[1]))
         if above:
             positive = self.builder.emit("fge", value, zero)
-            self._when(self._both(self._starting, positive), body)
+            self._when(self._both(self.starting, positive), body)
         before = dict(self.environment)
         self._when(crossed, body)
         after, self.environment = self.environment, before
@@ -188,25 +195,25 @@ class EventLowering(TaskLowering):
     def _crossing(self, value: Value, direction: Value) -> tuple[Value, Value, Value]:
         """Whether ``value`` went through 0 in this step, when by a straight line, and what it was before."""
         emit, choose, literal = self.builder.emit, self.builder.choose, self.builder.literal
-        key, zero, false = self._new_hidden(), literal(0.0), literal(False)
-        before = self._hidden(key)
+        key, zero, false = self._new_event(), literal(0.0), literal(False)
+        before = self.hidden(key)
         self.environment[key] = Term(value)
         up = self._both(emit("flt", before, zero), emit("fge", value, zero))
         down = self._both(emit("fgt", before, zero), emit("fle", value, zero))
         up = choose(emit("fge", direction, zero), up, false)
         down = choose(emit("fle", direction, zero), down, false)
-        crossed = choose(self._starting, false, choose(up, literal(True), down))
-        last = self._hidden(_LAST_TIME)
+        crossed = choose(self.starting, false, choose(up, literal(True), down))
+        last = self.last_time
         part = emit("fdiv", before, emit("nonzero", emit("fsub", before, value), literal(1.0)))
-        return crossed, emit("fadd", last, emit("fmul", part, emit("fsub", self._now, last))), before
+        return crossed, emit("fadd", last, emit("fmul", part, emit("fsub", self.now, last))), before
 
     def _locate(
         self, crossed: Value, time: Value, ends: tuple[Value, Value], tolerances: tuple[Value, Value]
     ) -> None:
         """Ask for a step that ends behind ``time``, by no more than a tolerance in time and in the value."""
         emit, choose, literal = self.builder.emit, self.builder.choose, self.builder.literal
-        zero, step = literal(0.0), emit("fsub", self._now, self._hidden(_LAST_TIME))
-        least = emit("fmul", literal(_TIME), self._now)
+        zero, step = literal(0.0), emit("fsub", self.now, self.last_time)
+        least = emit("fmul", literal(_TIME), self.now)
         own = choose(emit("fgt", tolerances[0], zero), tolerances[0], emit("fmul", literal(_PART), step))
         change = emit("fsub", ends[1], ends[0])
         change = choose(emit("flt", change, zero), emit("fneg", change), change)
@@ -214,8 +221,8 @@ class EventLowering(TaskLowering):
         tighter = self._both(emit("fgt", tolerances[1], zero), emit("flt", by_value, own))
         own = choose(tighter, by_value, own)
         near = choose(emit("flt", own, least), least, own)
-        late = self._both(crossed, emit("fgt", emit("fsub", self._now, time), near))
-        aim = emit("fsub", emit("fadd", time, emit("fmul", literal(0.5), near)), self._hidden(_LAST_TIME))
+        late = self._both(crossed, emit("fgt", emit("fsub", self.now, time), near))
+        aim = emit("fsub", emit("fadd", time, emit("fmul", literal(0.5), near)), self.last_time)
         self._limit_step(RETAKE, choose(late, aim, literal(float("inf"))))
 
     def _both(self, one: Value, other: Value) -> Value:
@@ -235,19 +242,17 @@ class EventLowering(TaskLowering):
         start = self.real_of(arguments[0], event.token)
         period = self.real_of(arguments[1], event.token) if len(arguments) > 1 else literal(0.0)
         again, one = emit("fgt", period, literal(0.0)), literal(1.0)
-        key = self._new_hidden()
-        count = self._hidden(key)
+        key = self._new_event()
+        count = self.hidden(key)
         due = emit("fadd", start, emit("fmul", count, period))
         once = choose(emit("fgt", count, literal(0.0)), literal(float("inf")), start)
         due = choose(again, due, once)
-        near = emit("fmul", literal(_TIME), self._now)
-        happens = emit("fge", emit("fadd", self._now, near), due)
-        passed = emit(
-            "fdiv", emit("fsub", emit("fadd", self._now, near), start), emit("nonzero", period, one)
-        )
+        near = emit("fmul", literal(_TIME), self.now)
+        happens = emit("fge", emit("fadd", self.now, near), due)
+        passed = emit("fdiv", emit("fsub", emit("fadd", self.now, near), start), emit("nonzero", period, one))
         following = choose(again, emit("fadd", emit("floor", passed), one), one)
         self.environment[key] = Term(choose(happens, following, count))
-        last = self._hidden(_LAST_TIME)
-        within = self._both(emit("fgt", due, last), emit("fgt", self._now, emit("fadd", due, near)))
+        last = self.last_time
+        within = self._both(emit("fgt", due, last), emit("fgt", self.now, emit("fadd", due, near)))
         self._limit_step(RETAKE, choose(within, emit("fsub", due, last), literal(float("inf"))))
         self._when(happens, body)

@@ -14,7 +14,7 @@ _SHORTEST = 1e-15  # s, of an edge that the file gives no time
 
 
 class OperatorLowering(EventLowering):
-    """``slew``, ``transition``, ``last_crossing``, and the reset of ``idt``.
+    """``slew``, ``transition``, and the reset of ``idt``.
 
     Each is exact in the values at accepted time points; what happens between two of them is not seen.
     """
@@ -27,16 +27,9 @@ class OperatorLowering(EventLowering):
                 return Term(self._slew(call))
             case "transition":
                 return Term(self._transition(call))
-            case "last_crossing":
-                return Term(self._last_crossing(call))
             case "idt" if len(call.arguments) > 2:
                 return Term(self._idt_with_reset(call))
         return super().system_call(call)
-
-    def finish(self) -> None:
-        super().finish()
-        if "$time" in self.slots:
-            self.environment["$time"] = Term(self._time())
 
     # --- what is remembered ---------------------------------------------------------------------
 
@@ -47,14 +40,6 @@ class OperatorLowering(EventLowering):
 
     def _keep(self, key: str, value: Value) -> None:
         self.write(Slot(key, "real"), key, Term(value))
-
-    def _time(self) -> Value:
-        assert self.circuit is not None
-        return self.circuit.input("abstime", "$abstime")
-
-    def _starting(self) -> Value:
-        assert self.circuit is not None
-        return self.circuit.input("starting", "starting", "boolean")
 
     def _clipped(self, value: Value, low: Value, high: Value) -> Value:
         emit, choose = self.builder.emit, self.builder.choose
@@ -73,11 +58,11 @@ class OperatorLowering(EventLowering):
         up = rates[0]
         down = rates[1] if len(rates) > 1 else emit("fneg", up)
         (key,) = self._remember("slewed")
-        before = self.hidden(key, "real")
-        passed = emit("fsub", self._time(), self.hidden("$time", "real"))
+        before = self.hidden(key)
+        passed = emit("fsub", self.now, self.last_time)
         low, high = (emit("fadd", before, emit("fmul", rate, passed)) for rate in (down, up))
         limited = self._clipped(given, low, high)
-        value = self.builder.choose(self._starting(), given, limited)
+        value = self.builder.choose(self.starting, given, limited)
         self._keep(key, value)
         self._refuse_sign(call, emit("fle", up, literal(0.0)), "rising")
         self._refuse_sign(call, emit("fge", down, literal(0.0)), "falling")
@@ -103,39 +88,16 @@ class OperatorLowering(EventLowering):
         rise = times[1] if len(times) > 1 else literal(0.0)
         fall = times[2] if len(times) > 2 else rise
         keys = self._remember("from to since")
-        start, goal, since = (self.hidden(key, "real") for key in keys)
+        start, goal, since = (self.hidden(key) for key in keys)
         duration = choose(emit("fgt", goal, start), rise, fall)
         duration = choose(emit("flt", duration, literal(_SHORTEST)), literal(_SHORTEST), duration)
-        passed = emit("fsub", emit("fsub", self._time(), since), delay)
+        passed = emit("fsub", emit("fsub", self.now, since), delay)
         share = self._clipped(emit("fdiv", passed, duration), literal(0.0), literal(1.0))
         moving = emit("fadd", start, emit("fmul", share, emit("fsub", goal, start)))
-        value = choose(self._starting(), given, moving)
-        changed = choose(self._starting(), literal(True), emit("fne", given, goal))
-        for key, new, old in zip(keys, (value, given, self._time()), (start, goal, since), strict=True):
+        value = choose(self.starting, given, moving)
+        changed = choose(self.starting, literal(True), emit("fne", given, goal))
+        for key, new, old in zip(keys, (value, given, self.now), (start, goal, since), strict=True):
             self._keep(key, choose(changed, new, old))
-        return value
-
-    def _last_crossing(self, call: Call) -> Value:
-        """The time of the last zero of the input, on the straight line between accepted points; -1 before."""
-        self.circuit_of(call.token)
-        emit, literal, choose = self.builder.emit, self.builder.literal, self.builder.choose
-        arguments = self.arguments_of(call, 1, 2)
-        given = self.real_of(arguments[0], call.token)
-        direction = self.integer_of(arguments[1], call.token) if len(arguments) > 1 else literal(0)
-        keys = self._remember("input crossed")
-        before, crossed = (self.hidden(key, "real") for key in keys)
-        zero, last = literal(0.0), self.hidden("$time", "real")
-        rising = choose(emit("flt", before, zero), emit("fge", given, zero), literal(False))
-        falling = choose(emit("fgt", before, zero), emit("fle", given, zero), literal(False))
-        rising = choose(emit("ige", direction, literal(0)), rising, literal(False))
-        falling = choose(emit("ile", direction, literal(0)), falling, literal(False))
-        crosses = choose(rising, literal(True), falling)
-        change = choose(crosses, emit("fsub", before, given), literal(1.0))
-        share = emit("fdiv", before, change)
-        time = emit("fadd", last, emit("fmul", share, emit("fsub", self._time(), last)))
-        value = choose(self._starting(), literal(-1.0), choose(crosses, time, crossed))
-        self._keep(keys[0], given)
-        self._keep(keys[1], value)
         return value
 
     def _idt_with_reset(self, call: Call) -> Value:
@@ -146,7 +108,7 @@ class OperatorLowering(EventLowering):
         reset = self.arithmetic.boolean(self.value(arguments[2]), call.token)
         integral = self.plain(self.integral(Call(call.token, tuple(arguments[:2]))))
         (key,) = self._remember("reset")
-        offset = self.hidden(key, "real")
+        offset = self.hidden(key)
         value = choose(reset, initial, emit("fsub", integral, offset))
         self._keep(key, choose(reset, emit("fsub", integral, initial), offset))
         return value
