@@ -65,7 +65,7 @@ def elaborate(module: Module, source: Source, setup: ParameterSetup) -> Elaborat
     builder = Builder()
     circuit = Circuit(builder)
     lowering = ModuleLowering(builder, circuit, access_functions(source), source.notes)
-    types = {p.name: p.type for p in setup.parameters}
+    types: dict[str, Type] = {p.name: p.type for p in setup.parameters}
     values = {
         name: tuple(setup.sizes.get(e) or circuit.input("parameter", e, types[e]) for e in elements)
         for name, elements in setup.elements.items()

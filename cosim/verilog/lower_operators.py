@@ -19,7 +19,7 @@ class OperatorLowering(EventLowering):
     Each is exact in the values at accepted time points; what happens between two of them is not seen.
     """
 
-    _operators = 0
+    _remembered = 0
 
     def system_call(self, call: Call) -> Term | None:
         match call.token.text:
@@ -35,8 +35,8 @@ class OperatorLowering(EventLowering):
 
     def _remember(self, names: str) -> tuple[str, ...]:
         """Keys of the hidden variables of one more operator."""
-        self._operators += 1
-        return tuple(f"${name}{self._operators}" for name in names.split())
+        self._remembered += 1
+        return tuple(f"${name}{self._remembered}" for name in names.split())
 
     def _keep(self, key: str, value: Value) -> None:
         self.write(Slot(key, "real"), key, Term(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cosim.devices.build import compile_model
 from cosim.devices.catalogue import CATALOGUE, CatalogueEntry, entry
 from cosim.errors import SpecError
 from models.evaluation import VaModel
@@ -21,7 +22,7 @@ def test_entry_describes_its_file(model: CatalogueEntry):
     file = VaModel(model.path)
     parameters = file.parameters()
     low, high = (value(bound, parameters) for bound in model.state_range)
-    assert file.module.name == model.name
+    assert compile_model(model.path).name == model.name
     assert low <= parameters[model.state_parameter] <= high
     assert parameters[model.write_parameter] == 0
     assert (model.path.parent / "README.md").is_file()

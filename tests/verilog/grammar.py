@@ -2,7 +2,7 @@
 
 Every module is smooth where it is evaluated: functions get arguments inside their domain, and nothing
 divides by what may be 0. So two compilers have no excuse to differ, in values or in slopes. What the
-judge (OpenVAF-Reloaded, 2026-08) cannot do is left out: ceil, some case statements, slopes of hypot.
+judge (OpenVAF-Reloaded, 2026-08) cannot do is left out.
 """
 
 from __future__ import annotations
