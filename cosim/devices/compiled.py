@@ -20,6 +20,7 @@ from cosim.devices.tableau import (
     ESDIRK32,
     FIRST_STEP,
     GROW,
+    LATCH,
     NEWTON_LIMIT,
     NEWTON_TOLERANCE,
     RESTART,
@@ -49,7 +50,7 @@ class _Run(ctypes.Structure):
         *((name, _real) for name in ("ohm", "scale", "low", "high", "rtol", "atol", "longest")),
         *((name, _integer) for name in ("max_steps", "tracks")),
         *((name, _pointer) for name in ("track", "current", "unknown", "front")),
-        *((name, _integer) for name in ("steps", "rejected", "evaluations")),
+        *((name, _integer) for name in ("steps", "rejected", "evaluations", "latched")),
         ("kept", _pointer),
         ("count", _integer),
     )
@@ -146,7 +147,7 @@ class CompiledRun:
 
     @property
     def counts(self) -> dict[str, int]:
-        return {name: getattr(self._run, name) for name in ("steps", "rejected", "evaluations")}
+        return {name: getattr(self._run, name) for name in ("steps", "rejected", "evaluations", "latched")}
 
     def run(self, report: Callable[[float], None]) -> None:
         """Advance every device to the last sample; ``report`` is told the finished fraction."""
@@ -195,5 +196,5 @@ def _method() -> torch.Tensor:
     guesses = [[*row, *[0.0] * (stages - len(row))] for row in guesses]
     control = (tableau.order, SAFETY, SHRINK, GROW, RETREAT, FIRST_STEP, SMALLEST_STEP, NEWTON_TOLERANCE)
     numbers = [tableau.gamma, *tableau.c, *itertools.chain(*rows, *guesses)]
-    numbers += [*tableau.derivative, *tableau.error, *control, NEWTON_LIMIT, RESTART]
+    numbers += [*tableau.derivative, *tableau.error, *control, NEWTON_LIMIT, RESTART, LATCH]
     return torch.tensor(numbers, dtype=torch.float64)

@@ -132,7 +132,7 @@ class Limited:
     def __init__(self, model: TorchModel | Driven, drive: Drive) -> None:
         self._model, self._drive = model, drive
         self.internal = (model.nodes[0], *model.internal)
-        self.varying, self.kept = model.varying, model.kept
+        self.varying, self.kept, self.discrete = model.varying, model.kept, model.discrete
 
     def __call__(
         self, unknowns: Sequence[torch.Tensor], parameters: Mapping[str, torch.Tensor], abstime: Value = 0.0

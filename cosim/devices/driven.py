@@ -72,6 +72,7 @@ class Driven:
         self._model, self._time, self._waves = model, time, waves
         self.nodes, self.internal = model.nodes, model.internal
         self.varying, self.kept = (*model.varying, _LINE), model.kept
+        self.discrete = model.discrete
 
     def __call__(
         self, unknowns: Sequence[torch.Tensor], parameters: Mapping[str, torch.Tensor], abstime: Value = 0.0

@@ -214,6 +214,11 @@ def _simulate_torch(
     with torch.no_grad(), progress_bar(f"simulating {device.name}", progress) as report:
         run = _runner(device, drive, problem, tolerances, track, differentiate)
         run.run(report)
+    if differentiate and run.counts["latched"]:
+        raise SpecError(
+            f"a switch of {device.name} changes where its equations have no solution, and has no gradient: "
+            "let an event set it, such as @(cross(V(p, n) - v_on, +1)), or simulate without gradients"
+        )
     done = replay(problem, tolerances, run) if differentiate and not run.failures else run
     found = [unknown.reshape(drive.voltage.shape) for unknown in done.unknowns]
     trace = Trace(

@@ -21,6 +21,7 @@ from cosim.devices.tableau import (
     ESDIRK32,
     FIRST_STEP,
     GROW,
+    LATCH,
     NEWTON_LIMIT,
     NEWTON_TOLERANCE,
     RESTART,
@@ -65,6 +66,8 @@ class Circuit(Protocol):
     def varying(self) -> tuple[str, ...]: ...
     @property
     def kept(self) -> tuple[str, ...]: ...
+    @property
+    def discrete(self) -> tuple[bool, ...]: ...
     def __call__(
         self, unknowns: Sequence[torch.Tensor], parameters: Mapping[str, torch.Tensor], abstime: Value = ...
     ) -> Terms: ...
@@ -187,7 +190,7 @@ class Integrator:
         self.unknowns = [torch.full_like(problem.voltage, math.nan) for _ in self.track]
         self.steps: list[Step] = []
         self.failures: list[Failure] = []
-        self.counts = {"steps": 0, "rejected": 0, "evaluations": 0}
+        self.counts = {"steps": 0, "rejected": 0, "evaluations": 0, "latched": 0}
         self._front, self._dynamic = self._begin()
 
     # --- the whole run ------------------------------------------------------------------------------
@@ -277,6 +280,9 @@ class Integrator:
         front.step = torch.minimum(front.step, self._limit(front.parameters, BOUND_STEP))
         self.counts["steps"] += 1
         self.counts["rejected"] += int((~good).sum())
+        none = ~attempt.end.converged & (step < LATCH * dt)
+        if any(self.problem.model.discrete) and bool(none.any()):
+            front.step = torch.where(self._latch(none, step), FIRST_STEP * dt, front.step)
         stuck = ~good & (front.step < SMALLEST_STEP * dt)
         if bool(stuck.any()):
             self._fail(stuck, f"the step fell below {SMALLEST_STEP * float(dt[stuck].min()):.3g} s")
@@ -337,6 +343,25 @@ class Integrator:
         again = Equation(volts, time, here.charge[1:], RESTART * step, allowed, front.parameters)
         found = _put(here, good, self._newton(_pick(again, good), here.unknowns[:, good]))
         front.here = _choose(found.converged, found, here)
+
+    def _latch(self, which: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        """Set switches at the present point as they are a little later; the devices where one changed.
+
+        With a switch on its voltage is not reached, with it off it is passed: later there is no solution.
+        """
+        front = self._front
+        (volts, time), (ahead, _) = (self._drive(front, part * step) for part in (0.0, 2.0))
+        inputs = dict(zip(self._inputs, front.parameters, strict=True))
+        unknowns = front.here.unknowns + 2.0 * step * front.slope
+        kept = torch.stack(self.problem.model.carry([ahead, *unknowns], inputs, time))
+        old = front.parameters[len(self.problem.model.varying) :]
+        discrete = torch.tensor(self.problem.model.discrete, device=which.device).reshape(-1, 1)
+        moved = torch.where(discrete, kept, old)
+        changed = which & (moved != old).any(0)
+        self.counts["latched"] += int(changed.sum())
+        if bool(changed.any()):
+            self._carry(changed, volts, time, step, moved)
+        return changed
 
     def _attempt(self, front: Front, step: torch.Tensor) -> _Attempt:
         """One step. Rates k = dq/dt: q_i = q_n + h (sum_{j<i} a_ij k_j + gamma k_i) in stage i."""

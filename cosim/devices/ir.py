@@ -282,13 +282,15 @@ class Kept:
     """A variable that is carried from the last accepted time point of a transient.
 
     initial: a value of ``setup``, what it is wherever time stands still. next: a value of ``evaluate``, what
-    it is at the end of an evaluation, and from then on if that time point is accepted.
+    it is at the end of an evaluation, and from then on if that time point is accepted. discrete: it takes
+    values that parameters set, and no others.
     """
 
     name: str
     type: Type  # real or integer
     initial: str
     next: str
+    discrete: bool = False
 
 
 @dataclass(frozen=True)

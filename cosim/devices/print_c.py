@@ -140,6 +140,7 @@ class _Printer:
         print_kept(ir, out)
         with out.block("typedef struct {", "} Instance;"):
             out.line("double bound_step;")
+            out.line("uint32_t again; /* how often the present step was made before */")
             out.line("Kept initial, accepted, candidate; /* candidate: of the last evaluation */")
             out.line("double mfactor;")
             out.line("bool mfactor_given;")

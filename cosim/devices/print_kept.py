@@ -3,6 +3,9 @@
 OSDI 0.3 does not tell a model that a time point is accepted. The simulator's time tells: if it goes on from
 a point, that point was accepted; a time before the last evaluation's is a rejected step, made again; a time
 before the accepted point belongs to another analysis.
+
+A switch may leave a point without a solution: on, its voltage is not reached; off, it is passed. Where a step
+was made again and is very short, what an evaluation sets a switch to holds in the next one at that point.
 """
 
 from __future__ import annotations
@@ -48,14 +51,21 @@ def print_accept(ir: DeviceIR, out: Emitter) -> None:
     if not ir.kept:
         return
     with out.block("if (running) {", "}"):
-        out.line("if (info->abstime > self->candidate.time) self->accepted = self->candidate;")
+        out.line("if (info->abstime < self->candidate.time) self->again++;")
+        with out.block("if (info->abstime > self->candidate.time) {", "}"):
+            out.line("self->accepted = self->candidate; self->again = 0;")
         out.line("if (info->abstime <= self->accepted.time) self->accepted = self->initial;")
-    out.line("const Kept *kept = running ? &self->accepted : &self->initial;")
+    out.line("Kept kept = running ? self->accepted : self->initial;")
+    discrete = [f"kept.value_{k} = self->candidate.value_{k};" for k, v in enumerate(ir.kept) if v.discrete]
+    if discrete:
+        out.line("const bool short_step = info->abstime - self->accepted.time < 1e-9 * info->abstime;")
+        with out.block("if (running && (self->again > 5 || (self->again && short_step))) {", "}"):
+            out.line(" ".join(discrete))
 
 
 def read_kept(ir: DeviceIR, source: Input) -> str:
     """A variable in the code of an evaluation."""
-    return f"kept->value_{[kept.name for kept in ir.kept].index(source.name)}"
+    return f"kept.value_{[kept.name for kept in ir.kept].index(source.name)}"
 
 
 def bound_step(ir: DeviceIR) -> str:

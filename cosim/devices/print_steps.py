@@ -47,6 +47,8 @@ def print_steps(model: TorchModel) -> StepLoop | None:
     out.line(f"#define NODES {size}")
     out.line(f"#define FIELDS {max(1, len(body.names))}")
     out.line(f"#define KEPT {len(model.kept)}")
+    switches = ", ".join(str(each).lower() for each in (*model.discrete, False))
+    out.line(f"static const bool discrete[KEPT + 1] = {{{switches}}};  /* a switch: see latch */")
     for name, kept in (("BOUND_STEP", BOUND_STEP), ("RETAKE", RETAKE)):
         out.line(f"#define {name} {model.kept.index(kept) if kept in model.kept else -1}")
     marks = ", ".join("true" if k in charged else "false" for k in range(size))

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import torch
 
 from cosim.devices.interp import ZEROS
-from cosim.devices.ir import BOUND_STEP, FUNCTIONS, RETAKE, SYMBOLS, DeviceIR, Input, Scalar, Type, node_pair
+from cosim.devices.ir import BOUND_STEP, FUNCTIONS, RETAKE, SYMBOLS, DeviceIR, Input, Scalar, node_pair
 from cosim.devices.osdi_names import osdi_parameters
 from cosim.devices.passes import Known, Operand, Straight, Tracer, live
 from cosim.devices.simulator import SIMULATOR_PARAMETERS, TEMPERATURE
@@ -117,6 +117,7 @@ class TorchModel:
         self._shape = trace
         self._carried = range(len(ir.kept)) if static else trace.carried()
         self.kept = tuple(ir.kept[k].name for k in self._carried)
+        self.discrete = tuple(ir.kept[k].discrete for k in self._carried)
         self._evaluate, self.source = _compile(code, self._inputs, trace.outputs)
 
     @property
@@ -170,8 +171,9 @@ class TorchModel:
     @property
     def memory(self) -> list[tuple[str, str]]:
         """The variables in ``kept`` as the code calls them, with their C types."""
-        types: dict[Type, str] = {"real": "double", "integer": "int32_t"}
-        return [(f"k{k}", types[self.ir.kept[k].type]) for k in self._carried]
+        return [
+            (f"k{k}", "int32_t" if self.ir.kept[k].type == "integer" else "double") for k in self._carried
+        ]
 
     @property
     def carried(self) -> list[Operand]:

@@ -11,6 +11,7 @@ __all__ = [
     "ESDIRK32",
     "FIRST_STEP",
     "GROW",
+    "LATCH",
     "NEWTON_LIMIT",
     "NEWTON_TOLERANCE",
     "RESTART",
@@ -25,6 +26,7 @@ NEWTON_LIMIT = 6  # iterations; a stage that needs more gets a smaller step inst
 # part of the error tolerance: Newton is quadratic, so the step that is still made leaves far less
 NEWTON_TOLERANCE = 0.1
 SAFETY, SHRINK, GROW, RETREAT = 0.9, 0.1, 5.0, 0.25  # step controller
+LATCH = 1e-6  # of the sample distance: a shorter step without a solution is one that a switch leaves none
 RESTART = 1e-9  # of the last step: of an implicit Euler step that only brings a jump into balance
 FIRST_STEP = 0.01  # of the sample distance
 SMALLEST_STEP = 1e-12  # of the sample distance: below it, time differences lose their digits

@@ -11,7 +11,7 @@ typedef struct {
   double gamma, c[STAGES], a[STAGES][STAGES], predictor[STAGES][STAGES];
   double derivative[STAGES - 1], error[STAGES - 1];
   double order, safety, shrink, grow, retreat, first_step, smallest_step, newton_tolerance;
-  double newton_limit, restart;
+  double newton_limit, restart, latch;
 } Method;
 
 /* A solved stage: unknowns, and currents and charges with the source first. */
@@ -36,7 +36,7 @@ typedef struct {
   const int64_t *track;
   double *current, *unknown;         /* samples x devices; tracks x samples x devices */
   Front *front;
-  int64_t steps, rejected, evaluations; /* steps: of the device that took most */
+  int64_t steps, rejected, evaluations, latched; /* steps: of the device that took most */
   double *kept;                      /* (device, length, landed) of each accepted step of this call, or NULL */
   int64_t count;
 } Run;
@@ -171,6 +171,27 @@ static void carry(Run *run, int64_t device, double volts, double time, double st
     front->here = again;
 }
 
+/* Sets switches at the present point as they are a little later, at ``ahead`` volt; whether one changed. With a
+ * switch on its voltage is not reached, with it off it is passed: later there is no solution. */
+static bool latch(Run *run, int64_t device, double volts, double time, double ahead, double step,
+                  const double *allowed) {
+  Front *front = run->front + device;
+  double u[SIZE], next[KEPT + 1];
+  bool changed = false;
+  Terms terms;
+  for (int64_t k = 0; k < unknowns(run); k++) u[k] = front->here.u[k] + 2.0 * step * front->slope[k];
+  terms_at(run, device, ahead, u, time, &terms);
+  memcpy(next, front->kept, sizeof next);
+  for (int64_t k = 0; k < KEPT; k++) {
+    if (!discrete[k] || terms.next[k] == next[k]) continue;
+    next[k] = terms.next[k];
+    changed = true;
+  }
+  if (changed) carry(run, device, volts, time, step, allowed, next);
+  run->latched += changed;
+  return changed;
+}
+
 void cosim_begin(Run *run) {
   int64_t n = unknowns(run);
   for (int64_t d = 0; d < run->devices; d++) {
@@ -264,6 +285,10 @@ static void advance(Run *run, int64_t device) {
       kept[0] = (double)device; kept[1] = h; kept[2] = last;
     }
     if (front->sample == run->samples - 1) front->status = DONE;
+  } else if (!converged && h < m->latch * dt &&
+             latch(run, device, low + (high - low) * since / dt, run->time[s] + since,
+                   low + (high - low) * (since + 2.0 * h) / dt, h, allowed)) {
+    front->step = m->first_step * dt;
   } else if (front->step < m->smallest_step * dt) {
     front->status = TOO_SMALL;
   }

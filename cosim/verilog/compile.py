@@ -133,7 +133,13 @@ def _assemble(module: Module, setup: ParameterSetup, model: Elaborated) -> ir.De
         source_digest="",
         compiler="cosim",
         kept=tuple(
-            ir.Kept(each.name, each.value.type, names.get(start, start.name), done.values[each.next].name)
+            ir.Kept(
+                name=each.name,
+                type=each.value.type,
+                initial=names.get(start, start.name),
+                next=done.values[each.next].name,
+                discrete=each.discrete,
+            )
             for each, start in zip(carried, initial, strict=True)
         ),
     )

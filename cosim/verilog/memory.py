@@ -7,13 +7,13 @@ algebraic unknown itself. Every other one is carried from the last accepted time
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cosim.devices.ir import BOUND_STEP, RETAKE
 from cosim.verilog.circuit import Circuit
 from cosim.verilog.regions import live_items
 from cosim.verilog.scope import Term
-from cosim.verilog.ssa import Conditional, Loop, Operation, Region, Value, walk
+from cosim.verilog.ssa import Builder, Conditional, Loop, Merge, Operation, Region, Value, walk
 
 __all__ = ["Carried", "Memory", "settle"]
 
@@ -29,6 +29,7 @@ class Carried:
     initial: Value
     next: Value
     place: str = ""  # where it is declared; "" for one that no file declares
+    discrete: bool = False  # it takes values that parameters set, and no others
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,13 @@ def settle(circuit: Circuit, variables: Iterable[Carried]) -> Memory:
             known |= depends.bit[variable.value]
             same[variable.value] = _unknown(circuit, variable, same)
         open_ = [v for v in open_ if v.value not in same]
-    return Memory(tuple(v for v in variables if v.value not in same), same)
+    origins = _origins(circuit.builder.root)
+    carried = [
+        replace(v, discrete=_is_discrete(v.next, v.value, origins, circuit.builder))
+        for v in variables
+        if v.value not in same
+    ]
+    return Memory(tuple(carried), same)
 
 
 def _unknown(circuit: Circuit, variable: Carried, same: Mapping[Value, Value]) -> Value:
@@ -83,6 +90,26 @@ def _needed(circuit: Circuit, variables: tuple[Carried, ...]) -> tuple[Carried, 
             return found
         found = needed
         roots += [variable.next for variable in found]
+
+
+def _origins(region: Region) -> dict[Value, Merge]:
+    """Values that a condition chose."""
+    return {
+        merge.result: merge for item in walk(region) if isinstance(item, Conditional) for merge in item.merges
+    }
+
+
+def _is_discrete(value: Value, itself: Value, origins: Mapping[Value, Merge], builder: Builder) -> bool:
+    pending, seen = [value], set()
+    while pending:
+        one = pending.pop()
+        if one is itself or one in seen or one.literal is not None or not builder.varies(one):
+            continue
+        if one not in origins:
+            return False
+        seen.add(one)
+        pending += [origins[one].then, origins[one].other]
+    return True
 
 
 def _compared(region: Region) -> set[tuple[Value, ...]]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import cosim
-from cosim.errors import ModelError, ParseError
+from cosim.errors import ModelError, ParseError, SpecError
 from tolerances import EVENT_TIME
 from verilog.host import cell
 from verilog.test_memory import device, sine
@@ -80,15 +80,29 @@ def test_timers_are_hit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine:
     assert simulate(once.replace(mode=1, first=0.0), monkeypatch, engine)[0] == 1.0
 
 
+SWITCHES = {
+    "events": ("integer on;", "@(cross(V(p, n) - 0.6, +1)) on = 1; @(cross(V(p, n) - 0.05, -1)) on = 0;"),
+    "conditions": ("integer on;", "if (V(p, n) > 0.6) on = 1; else if (V(p, n) < 0.05) on = 0;"),
+    "a real": (
+        "real on; parameter real yes = 1;",
+        "if (on > 0.5 && V(p, n) < 0.05) on = 0; if (V(p, n) > 0.6) on = yes;",
+    ),
+}
+
+
 @pytest.mark.parametrize(
     ("engine", "series"), [("torch", 0.0), ("torch", 2e3), ("many", 2e3), ("ngspice", 2e3)]
 )
+@pytest.mark.parametrize("style", SWITCHES)
 def test_a_hysteretic_switch_behind_a_resistance(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, series: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, style: str, engine: str, series: float
 ):
-    """On at 0.6 V, where the voltage behind the resistance falls to a fifth; off below 0.05 V."""
-    body = "@(cross(V(p, n) - 0.6, +1)) on = 1; @(cross(V(p, n) - 0.05, -1)) on = 0;"
-    own = device(tmp_path, "integer on;", body + "I(p, n) <+ (on ? 2e-3 : 1e-6)*V(p, n);")
+    """On at 0.6 V, where the voltage behind the resistance falls to a fifth; off below 0.05 V.
+
+    With conditions there is no solution at the point of the switch: on, the voltage is too low for it.
+    """
+    declarations, body = SWITCHES[style]
+    own = device(tmp_path, declarations, body + "I(p, n) <+ (on > 0 ? 2e-3 : 1e-6)*V(p, n);")
     _, volts = sine(101)
     on, expected = False, []
     conductance = 1e-6
@@ -100,8 +114,16 @@ def test_a_hysteretic_switch_behind_a_resistance(
     found = simulate(own, monkeypatch, engine, series=series)
     assert max(expected) > 1e-4
     # the sample that is nearest to a crossing may lie on either side of it
-    wrong = np.abs(found - expected) > 1e-6 * max(expected)
-    assert wrong.sum() <= 2
+    assert (np.abs(found - expected) > 1e-6 * max(expected)).sum() <= 2
+
+
+def test_a_switch_that_leaves_no_solution_has_no_gradient(tmp_path: Path):
+    declarations, body = SWITCHES["conditions"]
+    own = device(tmp_path, declarations, body + "I(p, n) <+ (on ? 2e-3 : 1e-6)*V(p, n);")
+    time, volts = sine(101)
+    voltage = torch.tensor(volts, requires_grad=True)
+    with pytest.raises(SpecError, match="a switch of own"):
+        own.simulate(voltage, time=torch.tensor(time), series=2e3)
 
 
 def test_what_an_event_sets_acts_from_the_crossing_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
