@@ -15,7 +15,15 @@ from cosim.errors import SpecError
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Emitter", "check_identifier", "format_comment", "format_number", "format_table", "plain"]
+__all__ = [
+    "Emitter",
+    "check_identifier",
+    "format_comment",
+    "format_number",
+    "format_table",
+    "plain",
+    "quote_c",
+]
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
@@ -77,6 +85,16 @@ def check_identifier(name: str, what: str = "name") -> str:
             f"{what} {shown(name)} is not an identifier: use a letter followed by letters, digits or _"
         )
     return name
+
+
+def quote_c(text: str) -> str:
+    """A string literal of C: UTF-8, and in octal what is not a plain character there.
+
+    >>> print(quote_c('50 "Ω"'))
+    "50 \\042\\316\\251\\042"
+    """
+    ordinary = set(range(32, 127)) - set(b'"?\\')
+    return '"' + "".join(chr(b) if b in ordinary else f"\\{b:03o}" for b in text.encode()) + '"'
 
 
 def format_comment(text: str) -> str:

@@ -24,7 +24,8 @@ errors checks arrays text shipped progress
 reaper processes jobs files cache
 devices.ir devices.simulator
 devices.interp devices.passes
-devices.terminals devices.osdi_names devices.print_kept devices.print_c devices.torch_functions
+devices.terminals devices.osdi_names devices.print_kept devices.print_descriptor
+devices.print_c devices.torch_functions
 devices.print_torch devices.print_cells devices.ports
 verilog verilog.constants verilog.tokens verilog.preprocess verilog.tree verilog.expressions
 verilog.statements verilog.parser verilog.ssa

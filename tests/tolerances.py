@@ -20,6 +20,8 @@ PRINTERS = 1e-12
 COMPILERS = 1e-9
 # relative, of the largest entry: what is a difference of larger terms has their rounding
 ROUNDING_OF_SUMS = 1e-12
+# relative: a current that VACASK solves at reltol 1e-10 against torch, both float64
+VACASK = 1e-9
 # relative: static current of a .va file against the equation in numpy, both float64
 MODEL_CURRENT = 1e-12
 # relative: state derivative of a .va file against the equation; differences of exponentials lose digits

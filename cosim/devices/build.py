@@ -25,7 +25,7 @@ from cosim.verilog.preprocess import preprocess
 
 __all__ = ["build", "compile_model", "compile_seconds", "compiler"]
 
-_HEADER = Path(__file__).with_name("osdi_0_3.h")
+_HEADER = Path(__file__).with_name("osdi.h")
 # contraction and fast-math would make ngspice and torch disagree in the last bits
 _FLAGS = ("-shared", "-fPIC", "-O2", "-std=c11", "-ffp-contract=off", "-fwrapv", "-w")
 # without errno and traps, which nothing here reads, selects and calls of the C library can be vectors
@@ -99,7 +99,7 @@ def compile_seconds() -> Iterator[list[float]]:
 
 
 def build(source: str, name: str, *, fast: bool = False) -> Path:
-    """Compile C ``source`` next to osdi_0_3.h; the path of ``<name>-<digest>.osdi``, with ``fast`` ``.so``.
+    """Compile C ``source`` next to osdi.h; the path of ``<name>-<digest>.osdi``, with ``fast`` ``.so``.
 
     fast: vector code for the processor at hand, for a library that only this process loads.
     The second call with the same source, compiler, flags and processor starts no compiler.
@@ -137,7 +137,7 @@ def _processor(compiler_path: str) -> str:
 def _compile(compiler_path: str, source: str, name: str, flags: Sequence[str]) -> bytes:
     job = Job(
         argv=(compiler_path, *flags, "-o", "model.osdi", "model.c", "-lm"),
-        files={"osdi_0_3.h": _HEADER.read_bytes(), "model.c": source.encode()},
+        files={"osdi.h": _HEADER.read_bytes(), "model.c": source.encode()},
         environment=_environment(),
         outputs=("model.osdi",),
         timeout=_TIMEOUT,

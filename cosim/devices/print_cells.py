@@ -110,7 +110,7 @@ class _Table:
 
 def _loop(body: Sequence[str], fields: int, numbers: int = 0) -> str:
     out = Emitter()
-    out.line('#include "osdi_0_3.h"  /* the C library, and the integer operations of Verilog-A */')
+    out.line('#include "osdi.h"  /* the C library, and the integer operations of Verilog-A */')
     out.line(f"#define FIELDS {fields}")
     # glibc has vector forms of these, to 4 units in the last place; clang would warn of the attribute
     out.line("#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)")

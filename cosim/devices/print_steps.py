@@ -43,7 +43,7 @@ def print_steps(model: TorchModel) -> StepLoop | None:
         column for (_, column), (_, value) in entries.items() if value not in (Known(0.0), Known(-0.0))
     }
     out = Emitter()
-    out.line('#include "osdi_0_3.h"  /* the C library, and the integer operations of Verilog-A */')
+    out.line('#include "osdi.h"  /* the C library, and the integer operations of Verilog-A */')
     out.line(f"#define NODES {size}")
     out.line(f"#define FIELDS {max(1, len(body.names))}")
     out.line(f"#define KEPT {len(model.kept)}")

@@ -1,5 +1,6 @@
-/* OSDI 0.3: the binary interface between a compiled compact model and a simulator.
- * Layout as published with the specification (SemiMod, OSDI 0.3); only what a model needs. */
+/* OSDI: the binary interface between a compiled compact model and a simulator.
+ * Layout as published with the specification (SemiMod, OSDI 0.3); only what a model needs.
+ * OSDI_MINOR 5: the longer descriptor that VACASK reads; what is not named here stays 0. */
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -60,7 +61,11 @@ typedef struct {
   void (*setup_instance)(void *handle, void *inst, void *model, double temperature, uint32_t num_terminals,
                          OsdiSimParas *sim_params, OsdiInitInfo *res);
   uint32_t (*eval)(void *handle, void *inst, void *model, const OsdiSimInfo *info);
+#if OSDI_MINOR >= 5
+  void (*load_noise)(void *inst, void *model, double freq, double *noise_dens);
+#else
   void (*load_noise)(void *inst, void *model, double freq, double *noise_dens, double *ln_noise_dens);
+#endif
   void (*load_residual_resist)(void *inst, void *model, double *dst);
   void (*load_residual_react)(void *inst, void *model, double *dst);
   void (*load_limit_rhs_resist)(void *inst, void *model, double *dst);
@@ -70,6 +75,21 @@ typedef struct {
   void (*load_jacobian_resist)(void *inst, void *model);
   void (*load_jacobian_react)(void *inst, void *model, double alpha);
   void (*load_jacobian_tran)(void *inst, void *model, double alpha);
+#if OSDI_MINOR >= 5
+  uint32_t (*given_flag_model)(void *model, uint32_t id);
+  uint32_t (*given_flag_instance)(void *inst, uint32_t id);
+  uint32_t num_resistive_jacobian_entries; uint32_t num_reactive_jacobian_entries;
+  void (*write_jacobian_array_resist)(void *inst, void *model, double *destination);
+  void (*write_jacobian_array_react)(void *inst, void *model, double *destination);
+  uint32_t num_inputs; OsdiNodePair *inputs;
+  void (*load_jacobian_with_offset_resist)(void *inst, void *model, size_t offset);
+  void (*load_jacobian_with_offset_react)(void *inst, void *model, size_t offset);
+  void *unknown_nature; void *residual_nature;
+  uint32_t *noise_source_type;
+  void (*load_noise_params)(void *inst, void *model, double *power, double *exponent);
+  uint32_t module_flags;
+  uint32_t absdelay_count; void *absdelays;
+#endif
 } OsdiDescriptor;
 
 /* Integer operations of Verilog-A that C leaves undefined; *failed stops the simulation. */
