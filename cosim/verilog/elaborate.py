@@ -325,8 +325,4 @@ def _memory_notes(variables: list[Carried], memory: Memory) -> list[str]:
         for v in variables
         if v.value in memory.same
     ]
-    return notes + [
-        f"{v.place}: {v.name} is read before it is set: it is carried from the last accepted time point"
-        for v in memory.carried
-        if v.place
-    ]
+    return notes + [v.note for v in memory.carried if v.place]

@@ -17,7 +17,7 @@ from cosim.verilog.ssa import Builder, Conditional, Loop, Merge, Operation, Regi
 
 __all__ = ["Carried", "Memory", "settle"]
 
-_UNKNOWN, _OUTSIDE = 1, 2  # bits of a set of dependences; those above belong to the variables
+_UNKNOWN, _OUTSIDE, _TIME = 1, 2, 4  # bits of a set of dependences; those above belong to the variables
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,16 @@ class Carried:
     next: Value
     place: str = ""  # where it is declared; "" for one that no file declares
     discrete: bool = False  # it takes values that parameters set, and no others
+    steps: bool = False  # a real one that moves on from what it was, by no time
+
+    @property
+    def note(self) -> str:
+        """What a user of the file should know."""
+        moves = f"{self.name} moves on at each accepted time point, however long the step"
+        if self.steps:
+            return f"{self.place}: {moves}: its course follows the engine's steps, not $abstime"
+        how = "it is carried from the last accepted time point"
+        return f"{self.place}: {self.name} is read before it is set: {how}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +72,16 @@ def settle(circuit: Circuit, variables: Iterable[Carried]) -> Memory:
         open_ = [v for v in open_ if v.value not in same]
     origins = _origins(circuit.builder.root)
     carried = [
-        replace(v, discrete=_is_discrete(v.next, v.value, origins, circuit.builder))
+        replace(
+            v,
+            discrete=_is_discrete(v.next, v.value, origins, circuit.builder),
+            steps=v.value.type == "real" and depends.of(v.next) & depends.bit[v.value] > 0,
+        )
         for v in variables
         if v.value not in same
     ]
+    timed = depends.timed(variables)
+    carried = [replace(v, steps=v.steps and not (v.discrete or v.value in timed)) for v in carried]
     return Memory(tuple(carried), same)
 
 
@@ -125,11 +141,11 @@ class _Dependences:
     """What each value depends on, conditions included, as a set of bits."""
 
     def __init__(self, circuit: Circuit, variables: Iterable[Carried]) -> None:
-        self.bit = {variable.value: 4 << k for k, variable in enumerate(variables)}
+        self.bit = {variable.value: 8 << k for k, variable in enumerate(variables)}
         self._sets: dict[Value, int] = dict(self.bit)
         for (kind, _), value in circuit.inputs.items():
             if kind in ("abstime", "integrating", "starting"):
-                self._sets[value] = _OUTSIDE
+                self._sets[value] = _OUTSIDE | (_TIME if kind == "abstime" else 0)
         for probe in circuit.probes.values():
             inside = not any(circuit.nodes[index].terminal for index, _ in probe.parts)
             self._sets[probe.value] = _UNKNOWN if inside else _OUTSIDE
@@ -139,6 +155,16 @@ class _Dependences:
         for value in values:
             total |= self._sets.get(value, 0)
         return total
+
+    def timed(self, variables: tuple[Carried, ...]) -> set[Value]:
+        """Those that depend on time, also by way of others."""
+        found: set[Value] = set()
+        reached = _TIME
+        while more := {v.value for v in variables if self.of(v.next) & reached} - found:
+            found |= more
+            for value in more:
+                reached |= self.bit[value]
+        return found
 
     def region(self, region: Region) -> None:
         for item in region.items:

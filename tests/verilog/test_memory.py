@@ -99,12 +99,39 @@ def test_explicit_euler_in_variables(tmp_path: Path, style: str):
 
 def test_what_a_note_says(tmp_path: Path):
     path = tmp_path / "own.va"
-    body = "I(p, n) <+ w*V(p, n); w = idt(V(p, n), 0.1); s = s + V(p, n); I(p, n) <+ s;"
+    body = "I(p, n) <+ w*V(p, n); w = idt(V(p, n), 0.1); I(p, n) <+ s; s = V(p, n);"
     head = f"{_HEAD}module m(p, n); inout p, n; electrical p, n;\nreal w;\nreal s;\n"
     path.write_text(f"{head}analog begin {body} end endmodule")
     notes = compile_verilog(path).notes
     assert f"{path}:4: w is read before it is set: it is what the same evaluation makes of it" in notes
     assert f"{path}:5: s is read before it is set: it is carried from the last accepted time point" in notes
+
+
+@pytest.mark.parametrize(
+    ("body", "noted"),
+    [
+        ("w = w + rate*V(p, n)*1n;", True),
+        ("w = 0.9*w + 0.1*V(p, n);", True),
+        ("w = w + rate*V(p, n)*($abstime - t); t = $abstime;", False),
+        ("step = $abstime - t; t = $abstime; if (k) w = w + step;", False),
+        ("if (V(p, n) > 1) w = 1;", False),
+        ("k = k + 1; w = k;", False),
+    ],
+)
+def test_a_note_warns_of_what_follows_the_steps_of_an_engine(body: str, noted: bool):
+    ir = cell(f"{body} I(p, n) <+ w + k;", "parameter real rate = 1; real w, t, step; integer k;")
+    assert (
+        any("w moves on at each accepted time point, however long the step" in n for n in ir.notes) == noted
+    )
+
+
+def test_a_step_of_the_file_is_a_sample_in_torch(tmp_path: Path):
+    """A user's dt: each sample is one accepted point, so the file's Euler has the step that it says."""
+    body = "w = w + rate*V(p, n)*w*(1 - w)*dt; I(p, n) <+ (1e-5 + 1e-3*w)*V(p, n);"
+    own = device(tmp_path, "real w = w0; parameter real dt = 2.5n;", body)
+    time, volts = sine(401)
+    found = own.simulate(torch.tensor(volts), time=torch.tensor(time)).current
+    np.testing.assert_allclose(found, euler(time, volts), rtol=1e-9, atol=1e-16)
 
 
 # --- which kind -----------------------------------------------------------------------------------
