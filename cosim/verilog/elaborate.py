@@ -36,6 +36,9 @@ from cosim.verilog.tree import (
 
 __all__ = ["Elaborated", "elaborate"]
 
+_MOST_MODULES = 10_000
+_DEEPEST = 50  # modules within one another
+
 
 @dataclass
 class Elaborated:
@@ -124,6 +127,9 @@ def _new_net(
 def _lower_module(lowering: ModuleLowering, frame: _Frame, source: Source, stack: tuple[str, ...]) -> None:
     """All equations of one module in its place."""
     module = frame.module
+    lowering.placed += 1
+    if lowering.placed > _MOST_MODULES or len(stack) > _DEEPEST:
+        raise refusal(module.token, f"more than {_MOST_MODULES} modules, or {_DEEPEST} within one another")
     if module.name in stack:
         raise refusal(module.token, f"module {module.name} is placed inside itself")
     saved = (lowering.scope, lowering.parameters, lowering.given, lowering.prefix, lowering.module)

@@ -25,7 +25,7 @@ from cosim.verilog.tree import (
     Vector,
 )
 
-__all__ = ["KEYWORDS", "ExpressionParser", "string_of"]
+__all__ = ["KEYWORDS", "MOST_ELEMENTS", "ExpressionParser", "string_of"]
 
 _UNARY = words("+ - ! ~ & | ^ ~& ~| ~^ ^~")
 _PRECEDENCE = {
@@ -47,6 +47,7 @@ _PRECEDENCE = {
     )
     for operator in operators.split()
 }
+MOST_ELEMENTS = 20_000  # of an array or a bus
 _DEEPEST = 150  # calls within one another
 KEYWORDS = words(
     "begin end if else case endcase default for while repeat analog module endmodule parameter localparam "
@@ -260,17 +261,21 @@ class ExpressionParser:
 
     def _vector(self, token: Token) -> Vector:
         items: list[Expression] = []
+        self._deeper(+1)
         while not self._accept("}"):
             first = self._expression()
             if self._accept("{"):  # a replication
                 inner = self._vector(token)
                 if not (isinstance(first, Number) and isinstance(first.value, int)):
                     raise refusal(token, "a replication needs a literal count, such as '{3{0.0}}")
+                if len(inner.items) * first.value > MOST_ELEMENTS:
+                    raise refusal(token, f"an array of more than {MOST_ELEMENTS} elements")
                 items.extend(inner.items * first.value)
             else:
                 items.append(first)
             if self._peek() != "}":
                 self._expect(",")
+        self._deeper(-1)
         return Vector(token, tuple(items))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cosim.verilog.arithmetic import FUNCTION_NAMES
+from cosim.verilog.expressions import MOST_ELEMENTS
 from cosim.verilog.lower_names import Key, NameLowering
 from cosim.verilog.refusals import unknown_call
 from cosim.verilog.scope import Constant, Slot, Term, size
@@ -345,4 +346,6 @@ def flat(value: Expression) -> list[Expression] | None:
     items: list[Expression] = []
     for item in value.items:
         items.extend(flat(item) or [item])
+        if len(items) > MOST_ELEMENTS:
+            raise refusal(value.token, f"an array of more than {MOST_ELEMENTS} elements")
     return items

@@ -14,6 +14,8 @@ __all__ = ["ModuleLowering"]
 class ModuleLowering(StatementLowering):
     """Everything that stands in a module. Each call of a function has variables of its own."""
 
+    placed = 0  # modules so far
+
     def user_function(self, call: Call, function: AnalogFunction) -> Value:
         """The body of the function in place, in a scope of its own; outputs are written back."""
         name = function.token.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cosim.devices.ir import Type
+from cosim.verilog.expressions import MOST_ELEMENTS
 from cosim.verilog.lower_events import is_start
 from cosim.verilog.lower_expressions import flat
 from cosim.verilog.lower_names import Key
@@ -38,6 +39,7 @@ from cosim.verilog.tree import (
 __all__ = ["StatementLowering", "assignments"]
 
 _TYPES: dict[str, Type] = {"real": "real", "integer": "integer", "string": "string", "genvar": "integer"}
+_MOST_STATEMENTS = 200_000
 _MOST_TURNS = 20_000  # of a loop that is written out
 
 
@@ -45,6 +47,7 @@ class StatementLowering(OperatorLowering):
     """Carries an environment through statements; contributions are entries of it like variables."""
 
     _calling: tuple[str, ...] = ()
+    _written = 0  # statements so far
 
     # --- declarations -------------------------------------------------------------------------
 
@@ -73,7 +76,10 @@ class StatementLowering(OperatorLowering):
                 self.initial[key] = term.value
 
     def bounds(self, ranges: tuple[Range, ...], place: Token) -> tuple[tuple[int, int], ...]:
-        return tuple((self.whole(r.first, place), self.whole(r.last, place)) for r in ranges)
+        found = tuple((self.whole(r.first, place), self.whole(r.last, place)) for r in ranges)
+        if size(found) > MOST_ELEMENTS:
+            raise refusal(place, f"{place.text} has {size(found)} elements: {MOST_ELEMENTS} are possible")
+        return found
 
     def whole(self, expression: Expression, place: Token) -> int:
         """An integer that is known while compiling."""
@@ -85,6 +91,12 @@ class StatementLowering(OperatorLowering):
     # --- statements ---------------------------------------------------------------------------
 
     def statement(self, node: Statement) -> None:
+        self._written += 1
+        if self._written > _MOST_STATEMENTS:
+            raise refusal(
+                node.token,
+                f"more than {_MOST_STATEMENTS} statements, loops and functions written out: shorten a loop",
+            )
         match node:
             case Null():
                 return
