@@ -25,7 +25,7 @@ WORDS = """
     begin end ( ) '{ } { <+ = == : , ; ? if else case endcase for while repeat generate genvar analog inf 0 -1
     1e400 99999999999 1/0 8'hff % << ** && ddt idt idtmod ddx limexp $limit V(p) I(<p>) "x" `M_PI `ifdef
     `define $fatal $table_model laplace_nd transition slew last_crossing $random $rdist_normal @(initial_step)
-    branch electrical ground integer string real parameter localparam aliasparam from exclude [ ] [0:3] # . (* *)
+    branch electrical ground integer string real parameter localparam aliasparam from exclude [ ] [0:3] # .
 """.split()  # noqa: SIM905  one line for each step is easier to read and to add to
 
 
