@@ -14,7 +14,7 @@ from cosim.verilog.tree import Call, Name, Parameter
 __all__ = ["CallLowering"]
 
 _NOISE = frozenset({"white_noise", "flicker_noise", "noise_table", "noise_table_log", "ac_stim"})
-_THERMAL = CONSTANTS["P_K_NIST2018"] / CONSTANTS["P_Q_NIST2018"]  # V/K; simulators have the exact ones
+_THERMAL = CONSTANTS["P_K_NIST2010"] / CONSTANTS["P_Q_NIST2010"]  # V/K; the last ones of LRM 2.4
 
 
 class CallLowering(ExpressionLowering):

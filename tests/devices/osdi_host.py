@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cosim.devices.interp import Evaluation
+from cosim.devices.simulator import SIMULATOR_PARAMETERS
 
 U32, PTR = c.c_uint32, c.c_void_p
 
@@ -77,11 +78,30 @@ class Descriptor(c.Structure):
     ]  # fmt: skip
 
 
+class Limit(c.Structure):
+    _fields_ = [("name", c.c_char_p), ("num_args", U32), ("function", PTR)]
+
+
+@c.CFUNCTYPE(c.c_double, c.c_bool, PTR, c.c_double, c.c_double)
+def _unlimited(_first: bool, _changed: object, new: float, _old: float) -> float:
+    """What $limit asks a simulator for: at a solution, the voltage itself."""
+    return new
+
+
+@c.CFUNCTYPE(None, PTR, PTR, U32)
+def _silent(_handle: object, _text: object, _level: int) -> None:
+    """What a model prints."""
+
+
 # what to compute (all of it), and the analysis
 FLAGS = {"dc": 511 | 2048 | 32768, "ic": 511 | 2048 | 16384 | 32768, "tran": 511 | 8192, "ac": 511 | 4096}
 _NONE = 2**32 - 1  # an offset of what there is not
-_NOTHING = (c.c_char_p * 1)(None)  # the end of a list of simulator parameters
-_PARAS = Paras(*(c.cast(_NOTHING, PTR) for _ in range(4)))
+_NAMES = (c.c_char_p * (len(SIMULATOR_PARAMETERS) + 1))(
+    *(name.encode() for name in SIMULATOR_PARAMETERS), None
+)
+_VALUES = (c.c_double * len(SIMULATOR_PARAMETERS))(*SIMULATOR_PARAMETERS.values())
+_NOTHING = (c.c_char_p * 1)(None)  # the end of a list of texts
+_PARAS = Paras(*(c.cast(each, PTR) for each in (_NAMES, _VALUES, _NOTHING, _NOTHING)))
 
 
 # the functions that follow eval in the descriptor
@@ -101,6 +121,7 @@ class OsdiDevice:
         library = c.CDLL(str(path))
         first = c.addressof(Descriptor.in_dll(library, "OSDI_DESCRIPTORS"))
         size = 0 if number == 0 else U32.in_dll(library, "OSDI_DESCRIPTOR_SIZE").value
+        _connect(library)
         d = self.descriptor = Descriptor.from_address(first + number * size)
         self.instance = c.create_string_buffer(d.instance_size)
         self.model = c.create_string_buffer(d.model_size)
@@ -137,7 +158,10 @@ class OsdiDevice:
         mapping = (U32 * size).from_buffer(self.instance, d.node_mapping_offset)
         mapping[:] = range(size)
         solved = (c.c_double * size)(*unknowns)
-        info = SimInfo(paras=_PARAS, abstime=abstime, prev_solve=solved, flags=FLAGS[analysis])
+        states = (c.c_double * d.num_states)()
+        if d.num_states:
+            (U32 * d.num_states).from_buffer(self.instance, d.state_idx_off)[:] = range(d.num_states)
+        info = SimInfo(_PARAS, abstime, solved, c.addressof(states), c.addressof(states), FLAGS[analysis])
         flags = d.eval(None, self.instance, self.model, c.byref(info))
         found = Evaluation(np.zeros(size), np.zeros(size), np.zeros((size, size)), np.zeros((size, size)))
         for k in range(size):
@@ -171,3 +195,13 @@ class OsdiDevice:
         arguments = () if alpha is None else (alpha,)
         kinds = (PTR, PTR) + (() if alpha is None else (c.c_double,))
         c.CFUNCTYPE(None, *kinds)(address)(c.addressof(self.instance), c.addressof(self.model), *arguments)
+
+
+def _connect(library: c.CDLL) -> None:
+    """Give the library what it calls: the log, and functions that limit."""
+    if hasattr(library, "osdi_log"):
+        PTR.in_dll(library, "osdi_log").value = c.cast(_silent, PTR).value
+    if hasattr(library, "OSDI_LIM_TABLE"):
+        count = U32.in_dll(library, "OSDI_LIM_TABLE_LEN").value
+        for entry in (Limit * count).in_dll(library, "OSDI_LIM_TABLE"):
+            entry.function = c.cast(_unlimited, PTR).value

@@ -17,7 +17,7 @@ from devices.osdi_host import OsdiDevice
 from tolerances import CLOSED_FORM, MILLIONTHS, NGSPICE_EXACT, ROUNDING
 
 KELVIN = (250.0, 300.15, 400.0)
-BOLTZMANN = 1.380649e-23 / 1.602176634e-19  # V/K
+BOLTZMANN = 1.3806488e-23 / 1.602176565e-19  # V/K, of the header of LRM 2.4
 I_S, ALPHA = 1e-9, 4e-3
 
 

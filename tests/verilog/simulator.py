@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from cosim.devices.build import build
 from cosim.devices.ir import DeviceIR
@@ -13,17 +14,26 @@ from cosim.spice.ngspice import find_ngspice
 from cosim.spice.rawfile import Plot, parse_raw
 
 
-def run(ir: DeviceIR, deck: str, control: str, *, instance: Sequence[str] = ()) -> JobResult:
-    """ngspice on ``deck``; its model is called dev, and ``control`` runs the analyses and writes out.raw."""
+def run(
+    ir: DeviceIR, deck: str, control: str, *, instance: Sequence[str] = (), beside: Path | None = None
+) -> JobResult:
+    """ngspice on ``deck``; its model is called dev, and ``control`` runs the analyses and writes out.raw.
+
+    beside: a second library, whose models the deck names.
+    """
     library = build(print_c(ir, instance), ir.name).read_bytes()
+    files = {"model.osdi": library, "spinit": b"set num_threads=1\n"}
+    if beside is not None:
+        files["beside.osdi"] = beside.read_bytes()
+    loads = "".join(f"pre_osdi {name}\n" for name in files if name.endswith(".osdi"))
     text = (
         f"* test\n{deck}\n.model dev {osdi_name(ir.name)}\n.options reltol=1e-6 abstol=1e-15 vntol=1e-9\n"
-        f".control\npre_osdi model.osdi\nset filetype=binary\n{control}\nwrite out.raw all\nquit 0\n"
+        f".control\n{loads}set filetype=binary\n{control}\nwrite out.raw all\nquit 0\n"
         ".endc\n.end\n"
     )
     job = Job(
         argv=(find_ngspice().path, "-n", "-b", "deck.cir"),
-        files={"deck.cir": text.encode(), "model.osdi": library, "spinit": b"set num_threads=1\n"},
+        files={"deck.cir": text.encode(), **files},
         environment={"SPICE_SCRIPTS": ".", "OMP_NUM_THREADS": "1"},
         outputs=("out.raw",),
         timeout=60.0,
