@@ -142,7 +142,7 @@ def test_what_is_dropped_is_noted(tmp_path: Path, body: str, notes: list[str]):
 # --- what is refused ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", REMEDIES)
+@pytest.mark.parametrize("name", sorted(REMEDIES))
 def test_functions_that_are_refused(tmp_path: Path, name: str):
     called = name.replace("*", "nd")
     text = f"I(p, n) <+ 0;\nx = {called}(V(p), 1, 1);"
