@@ -42,7 +42,7 @@ from cosim.devices.static import check_floating, current_and_slope, found_curren
 from cosim.devices.terminals import rewire
 from cosim.devices.values import (
     ParameterValue,
-    as_parameter,
+    as_parameters,
     draw,
     is_value,
     representative,
@@ -108,7 +108,7 @@ class Device:
         self._entry = bundled_entry(model, own) if bundled else user_entry(model, *own)
         self.ir: DeviceIR = compile_model(self._entry.path, bundled=bundled)
         self.temperature = model_temperature(self.ir, temperature)
-        self._given = {name: as_parameter(self.ir, name, value) for name, value in parameters.items()}
+        self._given = as_parameters(self.ir, parameters)
         wired = {name: names for name, names in wired.items() if not (names is None or is_value(names))}
         self.ports = choose_ports(self.ir, self._numbers, self.temperature, wired)
         self.ir = rewire(self.ir, self.ports.terminals, self.ports.ground)
@@ -267,7 +267,7 @@ class Device:
         other.__dict__["_traced"] = self._traced
         kelvin = self.temperature if temperature is None else temperature
         other.temperature = model_temperature(self.ir, kelvin)
-        other._given = {**self._given, **{k: as_parameter(self.ir, k, v) for k, v in parameters.items()}}
+        other._given = {**self._given, **as_parameters(self.ir, parameters)}
         other._check_parameters()
         return other
 

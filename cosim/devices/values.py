@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any, TypeAlias
 
 import torch
@@ -11,7 +11,15 @@ from cosim.arrays import as_tensor, check_finite, own
 from cosim.devices.ir import DeviceIR, Scalar
 from cosim.errors import SpecError
 
-__all__ = ["ParameterValue", "as_parameter", "draw", "is_value", "representative", "undistributed"]
+__all__ = [
+    "ParameterValue",
+    "as_parameter",
+    "as_parameters",
+    "draw",
+    "is_value",
+    "representative",
+    "undistributed",
+]
 
 ParameterValue: TypeAlias = float | int | torch.Tensor | torch.distributions.Distribution
 
@@ -42,6 +50,27 @@ def as_parameter(ir: DeviceIR, name: str, value: Any) -> ParameterValue:
     if whole and not abs(number) < 2**31:
         raise SpecError(f"parameter {name} of {ir.name} is {number}: it does not fit 32 bits")
     return int(number) if whole else number
+
+
+def as_parameters(ir: DeviceIR, given: Mapping[str, Any]) -> dict[str, ParameterValue]:
+    """Each value under the parameter's own name: aliases resolved, arrays as their elements."""
+    found: dict[str, ParameterValue] = {}
+    for name, value in given.items():
+        elements = [p.name for p in ir.parameters if p.array == name]
+        own_name = next((p.name for p in ir.parameters if name in p.aliases), name)
+        values = {own_name: value}
+        if elements:
+            count = len(value) if isinstance(value, Sized) and not isinstance(value, str) else 0
+            if count != len(elements):
+                raise SpecError(
+                    f"parameter {name} of {ir.name} is {value!r}: it is an array, give {len(elements)} values"
+                )
+            values = dict(zip(elements, value, strict=True))
+        for key, each in values.items():
+            if key in found:
+                raise SpecError(f"parameter {key} of {ir.name} is given twice: as {name} too")
+            found[key] = as_parameter(ir, key, each)
+    return found
 
 
 def is_value(value: object) -> bool:

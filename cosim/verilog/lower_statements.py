@@ -39,7 +39,7 @@ from cosim.verilog.tree import (
 __all__ = ["StatementLowering", "assignments"]
 
 _TYPES: dict[str, Type] = {"real": "real", "integer": "integer", "string": "string", "genvar": "integer"}
-_MOST_STATEMENTS = 200_000
+_MOST_STATEMENTS = 50_000
 _MOST_TURNS = 20_000  # of a loop that is written out
 
 

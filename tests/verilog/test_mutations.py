@@ -113,7 +113,7 @@ TOO_LARGE = {
             f"analog function real f{k}; input x; real x; f{k} = f{k + 1}(x) + f{k + 1}(x + 1); endfunction "
             for k in range(30)
         ) + "analog function real f30; input x; real x; f30 = x; endfunction",
-        "more than 200000 statements",
+        "more than 50000 statements",
     ),
 }  # fmt: skip
 

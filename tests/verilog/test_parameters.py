@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
+import cosim
 from cosim.devices import ir as device_ir
 from cosim.devices.interp import run_setup
 from cosim.devices.print_torch import TorchModel
@@ -125,3 +129,22 @@ def test_fatal_under_a_voltage_has_no_solution_there_and_one_elsewhere():
 def test_finish_under_a_voltage_is_a_note():
     ir = cell("if (V(p, n) > 1) $finish; I(p, n) <+ 1m*V(p, n);")
     assert at(ir, [2.0, 0.0]).resist[0] == pytest.approx(2e-3, rel=CLOSED_FORM)
+
+
+def test_a_device_takes_arrays_and_aliases(tmp_path: Path):
+    path = tmp_path / "m.va"
+    path.write_text(
+        "module m(p, n); inout p, n; electrical p, n; parameter real a[0:1] = '{1, 2}, g = 4;\n"
+        "aliasparam gg = g; analog I(p, n) <+ (a[0] + 10*a[1] + 100*g)*V(p, n);\nendmodule\n"
+    )
+    volt = torch.tensor([1.0], dtype=torch.float64)
+    for given, expected in (({}, 421.0), ({"a": [3, 5.0]}, 453.0), ({"a_1": 0.0, "gg": 1.0}, 101.0)):
+        assert float(cosim.Device(path, **given).current(volt)) == pytest.approx(expected, rel=CLOSED_FORM)
+    for given, message in (
+        ({"a": [1.0]}, "parameter a of m is [1.0]: it is an array, give 2 values"),
+        ({"a": 1.0}, "it is an array, give 2 values"),
+        ({"gg": 1.0, "g": 2.0}, "parameter g of m is given twice"),
+        ({"a": [1.0, 2.0], "a_1": 2.0}, "parameter a_1 of m is given twice"),
+    ):
+        with pytest.raises(SpecError, match=re.escape(message)):
+            cosim.Device(path, **given)
