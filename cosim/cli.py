@@ -127,7 +127,9 @@ def _device(
         raise SpecError(
             f"--param {device.state_parameter}= and {state_given_by} both set the state: leave one out"
         )
-    for note in device.notes:
+    found = device.memory is not None and device.memory.found
+    told = str(device).splitlines()[1:3] if found or device.ports.open or device.ports.ground else []
+    for note in (*device.notes, *told):
         print(f"cosim: note: {note}", file=sys.stderr)
     return device
 
@@ -326,7 +328,7 @@ def iv(
         )
     by = None if state is None else "--state"
     device = _device(model, param, state_parameter, state_range, temperature, state_given_by=by)
-    if state is None and device.state_parameter is not None and device.state_parameter not in device.given:
+    if state is None and device.bounded and device.state_parameter not in device.given:
         state = sum(device.state_range) / 2
     if period is None:
         voltage = torch.linspace(-v_max, v_max, points, dtype=torch.float64)

@@ -30,6 +30,7 @@ from cosim.arrays import (
     own,
 )
 from cosim.checks import as_instance, as_shape, shown
+from cosim.devices.memory import starts_itself
 from cosim.errors import SolveError, SpecError
 from cosim.nodes import Nodes, Power
 from cosim.wires import Wires
@@ -82,6 +83,8 @@ class Tile:
         self._conductance: Conductance | None = None
         if shape is not None:
             cells = _no_state(device, shape)
+            if device.state_parameter is not None:  # the file says where every cell starts
+                cells = cells + device.check_state(None)
         elif state is not None:
             cells = own(check_finite(as_tensor(state, "state"), "state"))
         else:
@@ -159,7 +162,7 @@ def _check_choice(device: Device, conductance: Any, state: Any, shape: Any) -> N
             f"{device.name} has no state to set its cells by: give shape=(rows, columns), and let them "
             "differ by parameters that are tensors; or declare a state with Device(..., state=, state_range=)"
         )
-    if device.state_parameter is not None and shape is not None:
+    if device.state_parameter is not None and shape is not None and not starts_itself(device.memory):
         raise SpecError(f"{device.name} has a state: give conductance= or state=, which have the shape")
 
 

@@ -242,3 +242,17 @@ def test_doctor_forgives_what_is_not_essential(
 def test_what_is_not_finite_is_null_in_json(capsys: pytest.CaptureFixture[str]):
     cli._print_json({"currents": torch.tensor([1.0, float("nan")]), 3: (Path("x"), None)})
     assert json.loads(capsys.readouterr().out) == {"currents": [1.0, None], "3": ["x", None]}
+
+
+def test_iv_tells_the_state_that_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "shows.va"
+    path.write_text(
+        '`include "disciplines.vams"\nmodule shows(p, n, s); inout p, n, s; electrical p, n, s;\n'
+        "parameter real s0 = 0.25 from [0:1]; real x;\n"
+        "analog begin x = idt(1e6*V(p, n), s0); V(s) <+ x; I(p, n) <+ 1e-3*x*V(p, n); end endmodule"
+    )
+    assert run("iv", str(path), "--points", "3") == 0
+    out, err = capsys.readouterr()
+    assert "cosim: note: terminals: p and n, s open" in err
+    assert "cosim: note: state: s0, 0 to 1, moved by V(implicit_equation_0)" in err
+    assert out.splitlines()[-1] == "1,0.0005"

@@ -26,7 +26,7 @@ devices.ir devices.simulator
 devices.interp devices.passes
 devices.terminals devices.osdi_names devices.print_kept devices.print_descriptor
 devices.print_c devices.torch_functions
-devices.print_torch devices.print_cells devices.ports
+devices.trace devices.print_torch devices.print_cells devices.ports devices.hold devices.memory
 verilog verilog.constants verilog.tokens verilog.preprocess verilog.tree verilog.expressions
 verilog.statements verilog.parser verilog.ssa
 verilog.scope verilog.refusals verilog.arithmetic verilog.circuit verilog.lower_names
@@ -35,11 +35,11 @@ verilog.lower_calls verilog.lower_filters verilog.tables verilog.lower_tables ve
 verilog.lower_tasks verilog.lower_events verilog.lower_operators verilog.lower_statements
 verilog.lower_functions verilog.rules verilog.derivatives
 verilog.parameters verilog.regions verilog.memory verilog.elaborate verilog.compile
-devices.build devices.catalogue devices.inverse devices.hold devices.simulated devices.states
+devices.build devices.catalogue devices.inverse devices.simulated devices.states
 devices.static devices.tableau devices.small_circuits devices.integrator devices.print_steps devices.compiled
 devices.adjoint
 devices.driven devices.drive devices.start devices.dynamics
-devices.values devices.writing devices.device devices.held
+devices.values devices.describe devices.device devices.held
 wires nodes crossbar
 spice.deck spice.dialects.ngspice spice.rules spice.rawfile spice.ngspice spice.retry
 spice.tile spice.transient spice.netlist

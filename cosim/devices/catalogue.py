@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cosim.checks import as_integer, as_interval, as_number, as_path, shown
+from cosim.devices.ir import DeviceIR, Scalar
+from cosim.devices.memory import Memory, parameter_range, remembered
 from cosim.errors import SpecError
 from cosim.shipped import VERILOG_A
 
@@ -24,7 +26,7 @@ class CatalogueEntry:
     name: str
     path: Path
     state_parameter: str
-    state_range: tuple[float | str, float | str]
+    state_range: tuple[float | str, float | str] | None  # None: not known
     state_scale: float | str = 1.0
     state_node: str = "y"
     write_parameter: str = "write"
@@ -114,7 +116,7 @@ def entry(name: str) -> CatalogueEntry:
 
 def bundled_entry(model: str | Path, own: tuple[Any, ...]) -> CatalogueEntry:
     """The entry of a bundled model; SpecError where ``own``, what ``user_entry`` takes, is given too."""
-    if own != (None, None, None, 1.0, None, None):
+    if own != (None, None, None, None, None, None):
         raise SpecError(f"{model!r} is a bundled model: its state and polarity are known, do not give them")
     return CATALOGUE[str(model)]
 
@@ -124,7 +126,7 @@ def user_entry(
     state: str | None,
     state_range: tuple[float, float] | None,
     state_node: str | None,
-    state_scale: float,
+    state_scale: float | None,
     write: str | None,
     set_polarity: int | None,
 ) -> CatalogueEntry:
@@ -136,22 +138,18 @@ def user_entry(
         )
     if not path.is_file():
         raise SpecError(f"{path} does not exist: give the path of a Verilog-A file")
-    if (state is None) != (state_range is None):
-        raise SpecError(
-            "state= and state_range= go together: the parameter that sets the state, and its range"
-        )
     if state_range is not None:
         state_range = as_interval(state_range, "state_range")
     if set_polarity is not None and as_integer(set_polarity, "set_polarity") not in (1, -1):
         raise SpecError(f"set_polarity is {shown(set_polarity)}: it must be +1 or -1")
-    state_scale = as_number(state_scale, "state_scale")
+    state_scale = 1.0 if state_scale is None else as_number(state_scale, "state_scale")
     if state_scale == 0:
         raise SpecError(f"state_scale is {state_scale}: it must be finite and not 0")
     return CatalogueEntry(
         name=path.stem,
         path=path,
         state_parameter=state or "",
-        state_range=state_range or (0.0, 1.0),
+        state_range=state_range,
         state_scale=state_scale,
         state_node=state_node or "",
         write_parameter=write or "",
@@ -159,3 +157,27 @@ def user_entry(
         summary="user's file",
         reference="",
     )
+
+
+def remember(
+    entry: CatalogueEntry,
+    ir: DeviceIR,
+    given: Mapping[str, Scalar],
+    temperature: float,
+    scale: float | None,
+) -> tuple[CatalogueEntry, Memory | None]:
+    """The state of a device, and its entry with what the caller did not tell of it."""
+    node, parameter, write = entry.state_node, entry.state_parameter, entry.write_parameter
+    if CATALOGUE.get(entry.name) is entry:
+        return entry, Memory(node=node, parameter=parameter, absolute=False, write=write, found=False)
+    memory = remembered(ir, given, temperature, node=node, parameter=parameter, write=write, scale=scale)
+    if memory is not None:
+        node, parameter, write = memory.node, memory.parameter, memory.write
+        entry = replace(entry, state_scale=memory.scale)
+    return replace(
+        entry,
+        state_node=node,
+        state_parameter=parameter,
+        write_parameter=write,
+        state_range=entry.state_range or parameter_range(ir, parameter),
+    ), memory

@@ -24,22 +24,24 @@ from cosim.arrays import (
 )
 from cosim.checks import as_instance, as_shape
 from cosim.devices.build import build, compile_model
-from cosim.devices.catalogue import CATALOGUE, bundled_entry, user_entry
+from cosim.devices.catalogue import CATALOGUE, bundled_entry, remember, user_entry
+from cosim.devices.describe import describe, short
 from cosim.devices.driven import check_driven, check_voltages
 from cosim.devices.dynamics import Trace, simulate
-from cosim.devices.hold import START, hold
 from cosim.devices.interp import Conditions, run_setup
 from cosim.devices.inverse import find_state
 from cosim.devices.ir import DeviceIR, Scalar
+from cosim.devices.memory import Memory, held, starts_itself
 from cosim.devices.ports import choose_ports
 from cosim.devices.print_c import print_c
 from cosim.devices.print_cells import CellLoop, print_cells
-from cosim.devices.print_torch import TorchModel, out_of_range
+from cosim.devices.print_torch import TorchModel
 from cosim.devices.simulator import TEMPERATURE, model_temperature
 from cosim.devices.start import tracked_node
-from cosim.devices.states import bound, number, within_range
+from cosim.devices.states import bounds, number, state_name, within_range
 from cosim.devices.static import check_floating, current_and_slope, found_current, terminal_currents
 from cosim.devices.terminals import rewire
+from cosim.devices.trace import out_of_range
 from cosim.devices.values import (
     ParameterValue,
     as_parameters,
@@ -48,7 +50,6 @@ from cosim.devices.values import (
     representative,
     undistributed,
 )
-from cosim.devices.writing import check_moves
 from cosim.errors import SpecError
 
 __all__ = ["Device"]
@@ -88,7 +89,7 @@ class Device:
         state: str | ParameterValue | None = None,
         state_range: tuple[float, float] | None = None,
         state_node: str | ParameterValue | None = None,
-        state_scale: float = 1.0,
+        state_scale: float | None = None,
         write: str | ParameterValue | None = None,
         terminals: Sequence[str] | ParameterValue | None = None,
         open: Sequence[str] | ParameterValue | None = None,
@@ -112,10 +113,15 @@ class Device:
         wired = {name: names for name, names in wired.items() if not (names is None or is_value(names))}
         self.ports = choose_ports(self.ir, self._numbers, self.temperature, wired)
         self.ir = rewire(self.ir, self.ports.terminals, self.ports.ground)
-        for name in (self.state_parameter, self.write_parameter):
+        for name in (state, write):
             if name is not None:
                 self.ir.parameter(name)
         tracked_node(self)  # refuses a state_node that is none
+        self.memory: Memory | None = None
+        self._entry, self.memory = remember(
+            self._entry, self.ir, self._numbers, self.temperature, state_scale
+        )
+        self.ir = self.ir if self.memory is None else held(self.ir, self.memory)
         self._check_parameters()
         if not (bundled or self.driven or self.ports.ground):
             check_floating(self.ir, self._numbers, self.temperature)
@@ -127,11 +133,8 @@ class Device:
             if name in self._given or name != self.state_parameter:  # each cell sets its own state
                 raise out_of_range(self.ir, name, self._given.get(name, self._setup.parameters[name]))
         state = None
-        if self.state_parameter is not None:
+        if self.bounded:
             low, high = self.state_bounds
-            if not bool((low < high).all()):
-                worst = f"{float(low.max())} to {float(high.min())}"
-                raise SpecError(f"the state range of {self.ir.name} is {worst}: low must be below high")
             state = 0.5 * (low + high)
         if any(isinstance(value, torch.Tensor) for value in self._given.values()):
             self._static.check(self._varying(state))
@@ -179,7 +182,8 @@ class Device:
 
     @property
     def write_parameter(self) -> str | None:
-        return self._entry.write_parameter or None
+        found, name = self.memory is not None and self.memory.switch_found, self._entry.write_parameter
+        return name if name and not (found and name in self._given) else None  # what is given is meant
 
     @property
     def state_scale(self) -> float:
@@ -192,6 +196,11 @@ class Device:
         return float(low.min()), float(high.max())
 
     @property
+    def bounded(self) -> bool:
+        """The device has a state, and its range is known."""
+        return self.state_parameter is not None and self._entry.state_range is not None
+
+    @property
     def state_bounds(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Lowest and highest state: numbers, or per cell where a parameter that bounds it is.
 
@@ -201,9 +210,7 @@ class Device:
         """
         if self.state_parameter is None:
             raise SpecError(f"{self.name} has no state: give state= and state_range= if it should have one")
-        values = (self._given, self._setup.parameters)
-        low, high = (bound(self.name, end, *values) for end in self._entry.state_range)
-        return low, high
+        return bounds(self, self._entry.state_range, self._setup.parameters)
 
     @property
     def set_polarity(self) -> int:
@@ -231,16 +238,15 @@ class Device:
 
     def __getstate__(self) -> dict[str, Any]:
         # compiled functions cannot be pickled; they are made again at first use
-        return {name: getattr(self, name) for name in ("_entry", "ir", "ports", "_given", "temperature")}
+        return {
+            name: getattr(self, name) for name in ("_entry", "ir", "ports", "memory", "_given", "temperature")
+        }
 
     def __repr__(self) -> str:
-        shown = {
-            name: f"tensor{tuple(v.shape)}" if isinstance(v, torch.Tensor) else v
-            for name, v in self._given.items()
-        }
-        if self.temperature != TEMPERATURE:
-            shown["temperature"] = self.temperature
-        return f"Device({self.name!r}{''.join(f', {k}={v}' for k, v in shown.items())})"
+        return short(self.name, self._given, self.temperature)
+
+    def __str__(self) -> str:
+        return describe(self)
 
     def check_cell(self) -> None:
         """Raise SpecError or ModelError unless the device is a cell: two terminals, no path to ground."""
@@ -263,7 +269,7 @@ class Device:
         100.0
         """
         other = object.__new__(Device)
-        other._entry, other.ir, other.ports = self._entry, self.ir, self.ports
+        other._entry, other.ir, other.ports, other.memory = self._entry, self.ir, self.ports, self.memory
         other.__dict__["_traced"] = self._traced
         kelvin = self.temperature if temperature is None else temperature
         other.temperature = model_temperature(self.ir, kelvin)
@@ -372,9 +378,10 @@ class Device:
         """``state``, or the state parameter if given, as a tensor; SpecError if none, or out of range."""
         if self.state_parameter is None:
             raise SpecError(f"{self.name} has no state: declare one with state= and state_range=")
-        if state is None and self.state_parameter not in self._given:
-            raise SpecError(f"{self.name} needs a state: give state= ({self.state_parameter})")
-        state = self._given[self.state_parameter] if state is None else state
+        if state is None and (self.state_parameter in self._given or starts_itself(self.memory)):
+            state = self.parameters[self.state_parameter]  # type: ignore[assignment]  # no distribution
+        if state is None:
+            raise SpecError(f"{self.name} needs a state: give state= ({state_name(self)})")
         cells = check_finite(as_tensor(state, "state"), "state")
         self._check_shapes(state=cells)
         cells = within_range(self, cells)
@@ -398,18 +405,16 @@ class Device:
         ``driven`` by its name, and those of the engine, as in ``cosim.devices.dynamics.simulate``, which
         says more. Raises SpecError, SolveError.
         """
-        check_moves(self)
         return simulate(self, voltage, dt, state, engine, **options)
 
     # --- for other engines --------------------------------------------------------------------------
 
-    def osdi(self, per_cell: Collection[str] = (), *, module: str | None = None, held: bool = False) -> Path:
+    def osdi(self, per_cell: Collection[str] = (), *, module: str | None = None) -> Path:
         """The model as an OSDI library for ngspice, compiled at the first call.
 
         per_cell: further parameters set on each instance. module: its name in the library, if another.
-        held: as in ``torch_model``.
         """
-        ir = hold(self.ir, str(self.state_node)) if held else self.ir
+        ir = self.ir
         instance = {p.name for p in ir.parameters if p.instance} | set(per_cell)
         if self.state_parameter is not None:
             instance.add(self.state_parameter)
@@ -420,21 +425,16 @@ class Device:
         *,
         static: bool,
         extra: Mapping[str, Scalar] = MappingProxyType({}),
-        held: bool = False,
         grounded: bool = True,
     ) -> TorchModel:
-        """The model as a torch function. extra: fixed parameters. grounded: the n terminal is at 0 V.
-
-        held: before time runs, the state node is where the parameter ``hold.START`` says.
-        """
+        """The model as a torch function. extra: fixed parameters. grounded: the n terminal is at 0 V."""
         fixed = {name: v for name, v in self._sampled.items() if not isinstance(v, torch.Tensor)}
         varying = {name for name, v in self._sampled.items() if isinstance(v, torch.Tensor)}
         if self.state_parameter is not None:
             fixed.pop(self.state_parameter, None)
             varying.add(self.state_parameter)
-        varying |= {START} if held else set()
         values = tuple(sorted({**fixed, **extra}.items()))
-        return self._traced(values, frozenset(varying), static, self.temperature, held, grounded)
+        return self._traced(values, frozenset(varying), static, self.temperature, grounded)
 
     @functools.cached_property
     def cell_loop(self) -> CellLoop | None:
@@ -456,9 +456,9 @@ class Device:
 
         @functools.lru_cache(maxsize=_TRACES)
         def trace(
-            fixed: Any, varying: frozenset[str], static: bool, kelvin: float, held: bool, grounded: bool
+            fixed: Any, varying: frozenset[str], static: bool, kelvin: float, grounded: bool
         ) -> TorchModel:
-            ir = hold(self.ir, str(self.state_node)) if held else self.ir
+            ir = self.ir
             zero = ir.terminals[1:2] if grounded else ()
             return TorchModel(ir, dict(fixed), varying, static=static, grounded=zero, temperature=kelvin)
 

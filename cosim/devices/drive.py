@@ -132,6 +132,7 @@ class Limited:
     def __init__(self, model: TorchModel | Driven, drive: Drive) -> None:
         self._model, self._drive = model, drive
         self.internal = (model.nodes[0], *model.internal)
+        self.removed = model.removed
         self.varying, self.kept, self.discrete = model.varying, model.kept, model.discrete
 
     def __call__(

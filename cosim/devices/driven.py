@@ -71,6 +71,7 @@ class Driven:
     def __init__(self, model: TorchModel, time: torch.Tensor, waves: Sequence[torch.Tensor]) -> None:
         self._model, self._time, self._waves = model, time, waves
         self.nodes, self.internal = model.nodes, model.internal
+        self.removed = model.removed
         self.varying, self.kept = (*model.varying, _LINE), model.kept
         self.discrete = model.discrete
 

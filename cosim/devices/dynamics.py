@@ -20,7 +20,7 @@ from cosim.devices.print_steps import print_steps
 from cosim.devices.print_torch import TorchModel
 from cosim.devices.simulated import Simulated
 from cosim.devices.small_circuits import stack
-from cosim.devices.start import operating_point, start_parameters, state_of, tracked_node
+from cosim.devices.start import operating_point, state_of, tracked_node
 from cosim.errors import SolveError, SpecError
 from cosim.progress import progress_bar
 
@@ -263,25 +263,26 @@ def _moving(device: Simulated) -> TorchModel:
 
 def _problem(device: Simulated, drive: Drive, state: torch.Tensor | None) -> Problem:
     write, cells = device.write_parameter, drive.voltage.shape[1:]
-    start = start_parameters(device, state)
     model, on = _moving(device), {write: 1} if write else {}
-    # with the state held, all else is at rest as it will run; a file that holds its own state has a switch
-    still = device.torch_model(static=True, extra=on if start else dict.fromkeys(on, 0), held=bool(start))
+    # with the state held, all else is at rest as it will run
+    still = device.torch_model(static=True, extra=on if device.state_node else dict.fromkeys(on, 0))
 
-    def spread(names: Sequence[str], more: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        found = {name: more[name] if name in more else _parameter(device, name, state) for name in names}
+    def spread(names: Sequence[str]) -> dict[str, torch.Tensor]:
+        found = {name: _parameter(device, name, state) for name in names}
         return {name: x.to(drive.voltage).expand(cells).reshape(-1) for name, x in found.items()}
 
     volts = drive.voltage.reshape(drive.voltage.shape[0], -1)
     waves = [drive.others[name].reshape(volts.shape) for name in device.driven]
-    (circuit, lines), (resting, _) = (follow(each, drive.time, waves) for each in (model, still))
-    circuits = [circuit, resting] if drive.direct else [Limited(each, drive) for each in (circuit, resting)]
-    rest = operating_point(device, circuits[1], volts[0], spread(still.varying, start) | lines)
-    solved = dict(zip(circuits[1].internal, rest, strict=True))
+    (circuit, lines), (quiet, _) = (follow(each, drive.time, waves) for each in (model, still))
+    circuits = [circuit, quiet] if drive.direct else [Limited(each, drive) for each in (circuit, quiet)]
+    resting = spread(still.varying)
+    at = None if state is None else state.to(volts).reshape(-1)
+    rest = operating_point(device, circuits[1], volts[0], resting | lines, at)
+    solved = dict(zip(circuits[1].internal, rest, strict=True)) | still.removed(resting, volts[0])
     unknowns = [solved.get(name, torch.zeros_like(volts[0])) for name in circuits[0].internal]
-    parameters, current = spread(model.varying, {}), None
+    parameters, current = spread(model.varying), None
     if model.kept:  # the operating point is the first accepted point
-        at_rest = ([volts[0], *rest], spread(still.varying, start) | lines)
+        at_rest = ([volts[0], *rest], resting | lines)
         parameters |= dict(zip(circuits[1].kept, circuits[1].carry(*at_rest), strict=True))
         current = stack(circuits[1](*at_rest).resist[:1], volts[0])[0]
     return Problem(
@@ -300,7 +301,7 @@ def _parameter(device: Simulated, name: str, state: torch.Tensor | None) -> torc
 
 def _nominal(device: Simulated, name: str) -> float:
     """Size of an unknown for the tolerances."""
-    if name == device.state_node and device.state_parameter is not None:
+    if name == device.state_node and device.bounded:
         low, high = device.state_range
         return (high - low) / abs(device.state_scale)
     kind = next(node.kind for node in device.ir.nodes if node.name == name)

@@ -18,7 +18,7 @@ from cosim.devices.ir import DeviceIR, Scalar
 from cosim.devices.print_torch import TorchModel
 from cosim.errors import ModelError, SpecError
 
-__all__ = ["Ports", "choose_ports"]
+__all__ = ["Ports", "choose_ports", "on_the_way"]
 
 _POINTS = 3
 _SIZE = 0.3  # V: where the equations are probed, small enough for exponentials of a thermal voltage
@@ -79,6 +79,11 @@ def choose_ports(
     return found[0]
 
 
+def on_the_way(ir: DeviceIR, given: Mapping[str, Scalar], temperature: float) -> set[str]:
+    """Internal nodes of ``ir`` through which the currents of its terminals flow."""
+    return _Slopes(ir, given, temperature).on_the_way()
+
+
 def _names(ir: DeviceIR, what: str, names: object) -> tuple[str, ...]:
     if names is None:
         return ()
@@ -130,16 +135,30 @@ class _Slopes:
 
     def sums_to_zero(self, first: str, second: str) -> bool:
         """What flows into ``first`` flows out of ``second``, on ways through internal nodes alone."""
+        _, _, left = self._ways([self._names.index(first), self._names.index(second)])
+        return left <= _NOTHING
+
+    def _ways(self, ends: Sequence[int]) -> tuple[list[int], np.ndarray, float]:
+        """Internal nodes, with what weights their rows make those of ``ends`` sum to 0, and what is left."""
         names, kinds = self._names, {node.name: node for node in self._ir.nodes}
-        ends = [names.index(first), names.index(second)]
         inner = [k for k, n in enumerate(names) if kinds[n].kind == "voltage" and not kinds[n].terminal]
         rows = np.concatenate([self.static, self.reactive]).transpose(1, 0, 2).reshape(len(names), -1)
-        rows = rows / np.maximum(np.abs(rows[ends + inner]).max(0), np.finfo(float).tiny)
+        rows = rows / np.maximum(np.abs(rows[[*ends, *inner]]).max(0), np.finfo(float).tiny)
         total, ways = rows[ends].sum(0), rows[inner]
         size = np.abs(ways).max(1, initial=0.0)
-        ways = ways[size > 0] / size[size > 0, None]
-        weights = np.linalg.lstsq(ways.T, -total, rcond=_SINGULAR)[0] if len(ways) else np.zeros(0)
-        return bool(np.abs(total + weights @ ways).max(initial=0.0) <= _NOTHING)
+        inner = [k for k, most in zip(inner, size, strict=True) if most > 0]
+        ways, size = ways[size > 0], size[size > 0]
+        if not inner:
+            return [], np.zeros(0), float(np.abs(total).max(initial=0.0))
+        weights = np.linalg.lstsq((ways / size[:, None]).T, -total, rcond=_SINGULAR)[0] / size
+        return inner, weights, float(np.abs(total + weights @ ways).max(initial=0.0))
+
+    def on_the_way(self) -> set[str]:
+        """Internal nodes through which the currents of the terminals flow, and not to ground."""
+        kinds = {node.name: node for node in self._ir.nodes}
+        ends = [k for k, n in enumerate(self._names) if kinds[n].terminal]
+        inner, weights, _ = self._ways(ends)
+        return {self._names[k] for k, weight in zip(inner, weights, strict=True) if abs(weight) > 0.5}
 
     def kind(self, port: str, opened: Collection[str]) -> str | None:
         """ "shown", "unused", or None: with ``opened`` open, its voltage is not the model's to say."""

@@ -1,27 +1,25 @@
 """Printer: DeviceIR -> a batched, differentiable torch function, on any device and dtype.
 
 Parameters with one value are folded into the code; parameters that vary from cell to cell stay
-arguments. Nodes that setup merges are merged, and an internal node whose own equation holds it at 0
-(a state in read mode) is removed.
+arguments.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 
-from cosim.devices.interp import ZEROS
-from cosim.devices.ir import BOUND_STEP, FUNCTIONS, RETAKE, SYMBOLS, DeviceIR, Input, Scalar, node_pair
+from cosim.devices.ir import FUNCTIONS, SYMBOLS, DeviceIR, Scalar
 from cosim.devices.osdi_names import osdi_parameters
-from cosim.devices.passes import Known, Operand, Straight, Tracer, live
-from cosim.devices.simulator import SIMULATOR_PARAMETERS, TEMPERATURE
+from cosim.devices.passes import Known, Operand, Straight, live
+from cosim.devices.simulator import TEMPERATURE
 from cosim.devices.torch_functions import NAMES
-from cosim.errors import ModelError, SpecError
+from cosim.devices.trace import ZERO, Trace, gives_up, out_of_range
+from cosim.errors import SpecError
 from cosim.text import Emitter, check_identifier
 
 __all__ = ["EXPRESSIONS", "Terms", "TorchModel"]
@@ -79,6 +77,7 @@ class TorchModel:
     varying: names of parameters given at each call as tensors.
     static: True for operating points (time 0, integrals at their initial value); False for transients.
     grounded: names of terminals that are held at 0 V, so that no code is spent on them.
+    initial: the operating point is that before a transient, which ``analysis("ic")`` asks for.
 
     Raises ModelError for a parameter outside its range or a merge of nodes that varies per cell.
     """
@@ -92,8 +91,10 @@ class TorchModel:
         static: bool = True,
         grounded: Collection[str] = (),
         temperature: float = TEMPERATURE,
+        initial: bool = False,
     ) -> None:
         self.ir = ir
+        self._analyses = ({"dc", "static"} if static else {"tran"}) | ({"ic", "tran"} if initial else set())
         self._called = osdi_parameters(ir)
         self.varying = tuple(name for name in ir.parameter_names if name in varying)
         self._fixed = {name: _typed(ir, name, value) for name, value in fixed.items()}
@@ -101,12 +102,14 @@ class TorchModel:
         self._temperature = temperature
         for name in (*varying, *fixed):
             check_identifier(self._called[ir.parameter(name).name], "parameter")
-        zero = {k for k, node in enumerate(ir.nodes) if node.name in grounded}
-        trace = self._trace(zero)
-        held = {k for k in trace.internal() if trace.holds_at_zero(k) and self._trace(zero | {k}).quiet(k)}
-        if held:
-            trace = self._trace(zero | held)
+        at: dict[int, Operand] = {k: ZERO for k, node in enumerate(ir.nodes) if node.name in grounded}
+        trace = self._trace(at)
+        held = {k: self._held(trace, at, k) for k in trace.internal() if trace.holds(k)}
+        known = {k: place for k, place in held.items() if place is not None}
+        if known:
+            trace = self._trace(at | known)
         self.nodes = tuple(ir.nodes[k].name for k in trace.kept)
+        self._known = {ir.nodes[k].name: place for k, place in known.items()}
         self._range_checks = [name for name, _ in trace.range_checks]
         self._refusals = [message for message, _ in trace.refusals]
         self.arguments = tuple(f"p_{self._called[name]}" for name in self.varying)
@@ -231,6 +234,18 @@ class TorchModel:
         used = {v for line in live(self._shape.tracer.code, outputs) for v in line.operands}
         return f"p_{self._called[name]}" in used | set(outputs)
 
+    def removed(self, parameters: Mapping[str, torch.Tensor], like: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Where the internal nodes are that were removed, because their own equation says it."""
+        values = self._start(like, *(parameters[name] for name in self.varying))
+        return {
+            n: torch.as_tensor(x).to(like).expand(like.shape)
+            for n, x in zip(self._known, values, strict=True)
+        }
+
+    @functools.cached_property
+    def _start(self) -> Callable[..., Any]:
+        return _compile(self._shape.tracer.code, ["like", *self.arguments], list(self._known.values()))[0]
+
     def check(self, parameters: Mapping[str, torch.Tensor]) -> None:
         """Raise SpecError if a varying parameter is outside its range, or not for this model, in any cell."""
         if not self._range_checks and not self._refusals:
@@ -249,24 +264,21 @@ class TorchModel:
         """The current is proportional to the voltage, at every value of the varying parameters."""
         return not self.internal and self._shape.is_linear(self._trace)
 
-    def _trace(self, zero: set[int]) -> _Trace:
-        return _Trace(self.ir, self._fixed, self.varying, zero, self._static, self._temperature)
+    def _trace(self, at: Mapping[int, Operand]) -> Trace:
+        return Trace(
+            self.ir,
+            self._fixed,
+            self.varying,
+            at,
+            static=self._static,
+            temperature=self._temperature,
+            analyses=self._analyses,
+        )
 
-
-def gives_up(ir: DeviceIR, message: str) -> SpecError:
-    """The error for a model that ends the run because of its parameters."""
-    return SpecError(f"{ir.name} does not run with these parameters: {message}")
-
-
-def out_of_range(ir: DeviceIR, name: str, value: Any) -> SpecError:
-    """The error for a parameter outside its range; ``value`` may be a tensor."""
-    if isinstance(value, torch.Tensor):
-        low, high = float(value.detach().min()), float(value.detach().max())
-        value = low if low == high else f"between {low} and {high}"
-    wanted = ir.parameter(name).range
-    return SpecError(
-        f"parameter {name} of {ir.name} is {value}: the model allows {wanted or 'another range'}"
-    )
+    def _held(self, trace: Trace, at: Mapping[int, Operand], node: int) -> Operand | None:
+        """What ``node``, which its own equation holds, is: 0, or a parameter."""
+        place = trace.place(node)
+        return ZERO if place is None and self._trace({**at, node: ZERO}).quiet(node) else place
 
 
 def _typed(ir: DeviceIR, name: str, value: Scalar) -> Scalar:
@@ -280,195 +292,6 @@ def _typed(ir: DeviceIR, name: str, value: Scalar) -> Scalar:
             raise SpecError(f"parameter {name} of {ir.name} is {value}: it must be an integer")
         return int(value)
     return float(value)
-
-
-class _Trace:
-    """Setup and evaluate of a model as one piece of straight-line code."""
-
-    def __init__(
-        self,
-        ir: DeviceIR,
-        fixed: Mapping[str, Scalar],
-        varying: Sequence[str],
-        zero: set[int],
-        static: bool,
-        temperature: float,
-    ) -> None:
-        self.ir = ir
-        self.tracer = tracer = Tracer(positive=() if static else ("abstime",))
-        self._fixed, self._static, self._temperature = fixed, static, temperature
-        called = osdi_parameters(ir)
-        self._symbols = {
-            name: tracer.declare(f"p_{called[name]}", ir.parameter(name).type) for name in varying
-        }
-        if not static:
-            tracer.declare("abstime", "real")
-        setup = tracer.trace(ir.setup, self.setup_input, self.call)
-        self.parameters = {n: setup[v] for n, v in zip(ir.parameter_names, ir.resolved, strict=True)}
-        self.cache = [setup.get(v, Known(0.0)) for v in ir.cache]  # 0: set by a branch not taken
-        self.range_checks: list[tuple[str, Operand]] = []
-        self.refusals: list[tuple[str, Operand]] = []  # why the model gives up, and when
-        self.merge, self.kept = self.merged(zero)
-        for k in self.kept:
-            tracer.declare(f"u{k}", "real")
-        tracer.effects.clear()
-        self.initial = {kept.name: setup.get(kept.initial, Known(0)) for kept in ir.kept}
-        self._values = tracer.trace(ir.evaluate, self.eval_input, self.call)
-        self.next = [self._values[kept.next] for kept in ir.kept]
-        self.resist, self.react, self.entries, self.jacobian = self.collect(self._values)
-
-    def setup_input(self, source: Input) -> Operand:
-        if source.kind == "parameter":
-            if source.name in self._symbols:
-                return self._symbols[source.name]
-            return Known(self._fixed.get(source.name, ZEROS[source.type]))
-        if source.kind == "given":
-            return Known(source.name in self._fixed or source.name in self._symbols)
-        return {"temperature": Known(self._temperature), "mfactor": Known(1.0)}[source.kind]
-
-    def call(self, opcode: str, operands: tuple[Operand, ...]) -> Operand:
-        name = operands[0]
-        assert isinstance(name, Known)
-        if opcode == "simparam":
-            known = SIMULATOR_PARAMETERS.get(str(name.literal))
-            return operands[1] if known is None else Known(known)
-        running = {"dc", "static"} if self._static else {"tran"}
-        return Known(int(name.literal in running))
-
-    def merged(self, zero: set[int]) -> tuple[dict[int, int | None], list[int]]:
-        """Node -> the node that stands for it (None: 0 V), after the effects of setup."""
-        ir = self.ir
-        stand: dict[int, int | None] = {k: None if k in zero else k for k in range(len(ir.nodes))}
-        pairs = []
-        for effect in self.tracer.effects:
-            if effect.opcode == "fatal" and isinstance(effect.when, Known):
-                raise gives_up(self.ir, str(effect.argument))
-            if effect.opcode == "fatal":
-                self.refusals.append((str(effect.argument), effect.when))
-            elif effect.opcode == "out_of_range":
-                name = str(effect.argument)
-                if isinstance(effect.when, Known):
-                    raise out_of_range(ir, name, self._fixed.get(name))
-                self.range_checks.append((name, effect.when))
-            elif isinstance(effect.when, Known):
-                pairs.append(ir.collapsible[int(effect.argument)])
-            else:
-                raise ModelError(
-                    f"a parameter that varies from cell to cell decides whether nodes of {ir.name} merge: "
-                    "give it one value"
-                )
-        for pair in pairs:
-            a, b = stand[pair.first], None if pair.second is None else stand[pair.second]
-            if a == b:
-                continue
-            ends = sorted(x for x in (a, b) if x is not None)
-            keep = None if None in (a, b) else ends[0]
-            drop = ends[-1]
-            if drop < len(ir.terminals):
-                raise ModelError(f"model {ir.name} merges two terminals: it is a short circuit")
-            stand = {k: keep if v == drop else v for k, v in stand.items()}
-        return stand, sorted({v for v in stand.values() if v is not None})
-
-    def unknown(self, index: int) -> Operand:
-        stands = self.merge[index]
-        return Known(0.0) if stands is None else f"u{stands}"
-
-    def eval_input(self, source: Input) -> Operand:
-        index = {node.name: k for k, node in enumerate(self.ir.nodes)}
-        if source.kind == "voltage":
-            first, second = node_pair(source.name)
-            a = self.unknown(index[first])
-            return a if second is None else self.tracer.emit("fsub", a, self.unknown(index[second]))
-        if source.kind == "unknown":
-            return self.unknown(index[source.name])
-        if source.kind == "parameter":
-            return self.parameters[source.name]
-        if source.kind == "given":
-            return Known(source.name in self._fixed or source.name in self._symbols)
-        if source.kind == "cache":
-            return self.cache[int(source.name)]
-        if source.kind == "kept":
-            if self._static:
-                return self.initial[source.name]
-            number = [kept.name for kept in self.ir.kept].index(source.name)
-            return self.tracer.declare(f"k{number}", source.type)
-        if source.kind == "abstime":
-            return Known(0.0) if self._static else "abstime"
-        return {
-            "temperature": Known(self._temperature),
-            "mfactor": Known(1.0),
-            "integrating": Known(not self._static),
-            "starting": Known(self._static),
-        }[source.kind]
-
-    def collect(self, values: Mapping[str, Operand]) -> tuple[Any, Any, list[tuple[int, int]], Any]:
-        """Add up rows and columns of merged nodes."""
-        tracer, place = self.tracer, {k: n for n, k in enumerate(self.kept)}
-        rows: dict[str, list[Operand]] = {kind: [Known(0.0)] * len(self.kept) for kind in ("resist", "react")}
-        cells: dict[str, dict[tuple[int, int], Operand]] = {"resist": {}, "react": {}}
-        for kind in ("resist", "react"):
-            for k, residual in enumerate(self.ir.residuals):
-                row, value = self.merge[k], getattr(residual, kind)
-                if row is not None and value is not None:
-                    at = place[row]
-                    rows[kind][at] = tracer.emit("fadd", rows[kind][at], values[value])
-            for entry in self.ir.jacobian:
-                row, column = self.merge[entry.row], self.merge[entry.column]
-                value = getattr(entry, kind)
-                if row is not None and column is not None and value is not None:
-                    at = (place[row], place[column])
-                    cells[kind][at] = tracer.emit("fadd", cells[kind].get(at, Known(0.0)), values[value])
-        for effect in tracer.effects:  # the model gives up in the middle of a solve: there is no solution
-            lost = tracer.emit("select", effect.when, Known(math.nan), Known(0.0))
-            rows["resist"] = [tracer.emit("fadd", value, lost) for value in rows["resist"]]
-        entries = sorted(set(cells["resist"]) | set(cells["react"]))
-        jacobian = {kind: [cells[kind].get(at, Known(0.0)) for at in entries] for kind in cells}
-        return rows["resist"], rows["react"], entries, jacobian
-
-    def carried(self) -> list[int]:
-        """Kept variables that count in an output, or in another one that does, or that limit the steps."""
-        found = [k for k, kept in enumerate(self.ir.kept) if kept.name in (BOUND_STEP, RETAKE)]
-        while True:
-            outputs = [*self.outputs, *(self.next[k] for k in found)]
-            reads = {v for line in live(self.tracer.code, outputs) for v in line.operands} | set(outputs)
-            more = [k for k in range(len(self.next)) if f"k{k}" in reads and k not in found]
-            if not more:
-                return sorted(found)
-            found += more
-
-    def internal(self) -> list[int]:
-        return [k for k in self.kept if not self.ir.nodes[k].terminal]
-
-    def holds_at_zero(self, node: int) -> bool:
-        """The row of ``node`` has a constant diagonal entry and no other."""
-        at = self.kept.index(node)
-        row = {
-            column: value
-            for (r, column), value in zip(self.entries, self.jacobian["resist"], strict=True)
-            if r == at and value != Known(0.0) and value != Known(-0.0)
-        }
-        return self._static and set(row) == {at} and isinstance(row[at], Known)
-
-    def quiet(self, node: int) -> bool:
-        """``node`` is held at 0 here, and its own residual is 0 whatever the others are."""
-        name = self.ir.residuals[node].resist
-        value = Known(0.0) if name is None else self._values[name]
-        return isinstance(value, Known) and float(value.literal) == 0.0
-
-    def is_linear(self, retrace: Callable[[set[int]], _Trace]) -> bool:
-        """No Jacobian entry depends on an unknown, and every residual is 0 at 0 V."""
-        unknowns = {f"u{k}" for k in self.kept}
-        used = live(self.tracer.code, self.jacobian["resist"])
-        reads = {v for line in used for v in line.operands} | set(self.jacobian["resist"])
-        at_zero = retrace(set(range(len(self.ir.nodes))))
-        residuals = [at_zero._values[r.resist] for r in self.ir.residuals if r.resist is not None]
-        return not (reads & unknowns) and all(
-            isinstance(r, Known) and float(r.literal) == 0.0 for r in residuals
-        )
-
-    @property
-    def outputs(self) -> list[Operand]:
-        return [*self.resist, *self.react, *self.jacobian["resist"], *self.jacobian["react"]]
 
 
 def _compile(

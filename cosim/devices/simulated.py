@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from cosim.arrays import Array
 from cosim.devices.ir import DeviceIR
+from cosim.devices.memory import Memory
+from cosim.devices.ports import Ports
 from cosim.devices.print_torch import TorchModel
 
 __all__ = ["Simulated"]
@@ -18,15 +21,24 @@ class Simulated(Protocol):
     """``cosim.Device`` has it."""
 
     ir: DeviceIR
+    ports: Ports
+    memory: Memory | None
+    temperature: float
 
     @property
     def name(self) -> str: ...
     @property
+    def source(self) -> Path: ...
+    @property
     def given(self) -> Mapping[str, Any]: ...
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
     @property
     def state_parameter(self) -> str | None: ...
     @property
     def state_node(self) -> str | None: ...
+    @property
+    def bounded(self) -> bool: ...
     @property
     def state_scale(self) -> float: ...
     @property
@@ -38,6 +50,4 @@ class Simulated(Protocol):
     @property
     def driven(self) -> tuple[str, ...]: ...
     def check_state(self, state: Array | None) -> torch.Tensor: ...
-    def torch_model(
-        self, *, static: bool, extra: Mapping[str, Any] = ..., held: bool = ...
-    ) -> TorchModel: ...
+    def torch_model(self, *, static: bool, extra: Mapping[str, Any] = ...) -> TorchModel: ...

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 
 import torch
 
-from cosim.devices.driven import follow
-from cosim.devices.hold import START
 from cosim.devices.integrator import Circuit
 from cosim.devices.simulated import Simulated
 from cosim.devices.small_circuits import newton_matrix, solve_step, stack
 from cosim.errors import SolveError, SpecError
 
-__all__ = ["operating_point", "start_parameters", "state_of", "state_origin", "tracked_node"]
+__all__ = ["operating_point", "state_of", "state_origin", "tracked_node"]
 
 _LIMIT = 200  # Newton iterations
 _TOLERANCE = 1e-12  # V or A, beside the same relative to the unknown
 _STRIDE = 1.0  # V; a longer Newton step is cut, because an exponential would overflow
-_SAME = 1e-9  # relative: the model's own operating point is the state
 _BOUND_SLACK = 1e-3  # of the state range: how far a restoring term may let a state past its bound
 
 
@@ -41,15 +37,8 @@ def tracked_node(device: Simulated) -> str | None:
 
 def state_origin(device: Simulated, state: torch.Tensor) -> torch.Tensor:
     """The state at 0 V of the state node: ``state`` as asked, or 0 where the node is the state itself."""
-    return torch.zeros_like(state) if _absolute(device) else state
-
-
-def start_parameters(device: Simulated, state: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    """Where the state node is held before time runs, as a parameter of the held model; {} without one."""
-    if device.state_node is None or state is None:
-        return {}
-    tracked_node(device)  # the node exists, or a SpecError
-    return {START: (state - state_origin(device, state)) / device.state_scale}
+    absolute = device.memory is not None and device.memory.absolute
+    return torch.zeros_like(state) if absolute else state
 
 
 def state_of(
@@ -61,6 +50,8 @@ def state_of(
     if device.state_node is None or state is None:
         return tracked
     value = state_origin(device, state) + device.state_scale * tracked
+    if not device.bounded:
+        return value
     low, high = (bound.to(value) for bound in device.state_bounds)
     slack = _BOUND_SLACK * (high - low)
     # a state at its bound rests a little outside; it must be usable as the next start
@@ -68,46 +59,24 @@ def state_of(
     return torch.where(near, torch.minimum(torch.maximum(value, low), high), value)
 
 
-@functools.lru_cache(maxsize=64)
-def _absolute(device: Simulated) -> bool:
-    """The state node carries the state itself, and not what it is away from where it started.
-
-    So it is where the state parameter does not count while time runs, or where the model's own operating
-    point puts the node at the state.
-    """
-    write = device.write_parameter
-    moving = device.torch_model(static=False, extra={write: 1} if write else {})
-    if not moving.reads(str(device.state_parameter)):
-        return True
-    still = device.torch_model(static=True, extra={write: 0} if write else {})
-    if device.state_node not in still.internal:
-        return False  # it rests at 0 V whatever the state is
-    low, high = device.state_range
-    probes = low + (high - low) * torch.tensor([0.25, 0.75], dtype=torch.float64)
-    given = {name: torch.as_tensor(device.given.get(name, 0.0)).detach() for name in still.varying}
-    parameters = {name: value.double().reshape(-1)[:1].expand(2) for name, value in given.items()}
-    parameters[str(device.state_parameter)] = probes
-    ground = torch.zeros((2, 2), dtype=torch.float64)
-    circuit, lines = follow(still, torch.arange(2), [ground for _ in device.driven])
-    try:
-        with torch.no_grad():
-            found = operating_point(device, circuit, ground[0], parameters | lines)
-    except SolveError:
-        return False
-    away = device.state_scale * found[still.internal.index(device.state_node)] - probes
-    return bool((away.abs() <= _SAME * max(abs(low), abs(high))).all())
-
-
 def operating_point(
-    device: Simulated, still: Circuit, volts: torch.Tensor, parameters: Mapping[str, torch.Tensor]
+    device: Simulated,
+    still: Circuit,
+    volts: torch.Tensor,
+    parameters: Mapping[str, torch.Tensor],
+    state: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Internal unknowns (n, N) of ``still`` at ``volts`` (N,) V; differentiable. SolveError if not found."""
+    """Internal unknowns (n, N) of ``still`` at ``volts`` (N,) V and ``state``; differentiable.
+
+    Raises SolveError where none is found.
+    """
     kinds = {node.name: node.kind for node in device.ir.nodes}
     stride = [_STRIDE if kinds[name] == "voltage" else math.inf for name in still.internal]
     limit = volts.new_tensor(stride).reshape(-1, 1)
     unknowns = volts.new_zeros((len(stride), volts.numel()))
-    if START in parameters:
-        unknowns[still.internal.index(str(device.state_node))] = parameters[START].detach()
+    if state is not None and device.state_node in still.internal:  # held there, however far it is
+        start = (state - state_origin(device, state)).detach() / device.state_scale
+        unknowns[still.internal.index(device.state_node)] = start
     settled = torch.zeros_like(volts, dtype=torch.bool)
     with torch.no_grad():
         for _ in range(_LIMIT):

@@ -15,9 +15,8 @@ from cosim.checks import as_number
 from cosim.devices.drive import Drive
 from cosim.devices.dynamics import Trace, register_engine
 from cosim.devices.held import Held
-from cosim.devices.hold import START
 from cosim.devices.osdi_names import osdi_nodes, osdi_parameters
-from cosim.devices.start import start_parameters, state_of, tracked_node
+from cosim.devices.start import state_of, tracked_node
 from cosim.errors import CosimError, SpecError, ToolFailed
 from cosim.jobs import JobResult, run_jobs
 from cosim.progress import progress_bar
@@ -128,8 +127,7 @@ def simulate(
     step = _longest_step(seconds, max_step)
     ngspice = find_ngspice(program)
     instances = _instances(device, state, drive.voltage.shape[1:])
-    held = START in instances[0]
-    library = device.osdi(per_cell=tuple(instances[0].keys() - {START}), held=held)
+    library = device.osdi(per_cell=tuple(instances[0]))
     libraries = {LIBRARY: library.read_bytes()}
     between = None if drive.direct else drive
     waves = _waves(device, drive)
@@ -211,7 +209,6 @@ def _instances(device: Device, state: torch.Tensor | None, cells: torch.Size) ->
     grids = {name: value for name, value in given_values(device).items() if isinstance(value, torch.Tensor)}
     if device.state_parameter is not None and state is not None:
         grids[device.state_parameter] = state
-    grids |= start_parameters(device, state)
     columns = {name: grid.detach().expand(cells).reshape(-1).tolist() for name, grid in grids.items()}
     write = {device.write_parameter: 1.0} if device.write_parameter else {}
     return [{name: x[k] for name, x in columns.items()} | write for k in range(cells.numel())]

@@ -131,12 +131,13 @@ def test_torch_equals_interpreter(path: Path, parameters: dict[str, float], cond
     for k in setup.collapsed:  # merged nodes have one voltage
         pair = ir.collapsible[k]
         merged[:, pair.first] = 0.0 if pair.second is None else merged[:, pair.second]
-    for k, name in enumerate(names):  # a node that the torch model removed is at 0
+    for k, name in enumerate(names):  # a node that the torch model removed is where its equation says
         stays = name in model.nodes or any(
             k in (ir.collapsible[c].first, ir.collapsible[c].second) for c in setup.collapsed
         )
         if not stays:
             merged[:, k] = 0.0
+            merged[:, k] = -evaluate(ir, setup, merged[0].tolist(), parameters, conditions).resist[k]
     kept = merged[:, [names.index(name) for name in model.nodes]]
     found = torch_evaluation(model, kept, conditions.abstime)
     for k, unknowns in enumerate(merged.tolist()):

@@ -410,7 +410,6 @@ BAD = [
     (lambda: Device("vteam", window=[0, 1]), SpecError, r"window of vteam is an integer: give it one value"),
     (lambda: Device("vteam", r_on="soft"), SpecError, r"parameter r_on is 'soft': give numbers"),
     (lambda: Device("vteam", state="x_init"), SpecError, r"'vteam' is a bundled model: its state"),
-    (lambda: Device(VA / "series.va", state="x_init"), SpecError, r"state= and state_range= go together"),
     (
         lambda: Device(VA / "series.va", state="y0", state_range=(0, 1)),
         ModelError,
@@ -553,16 +552,6 @@ def test_an_integral_of_any_size_is_found(tmp_path: Path) -> None:
         "analog begin r = idt(1e9 * V(p, n), 2000.0); I(p, n) <+ V(p, n) / r; end\nendmodule\n"
     )
     assert float(Device(path).current(0.3)) == pytest.approx(0.3 / 2000.0, rel=1e-12)
-
-
-def test_a_state_that_is_not_held_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "loose.va"
-    path.write_text(
-        '`include "disciplines.vams"\nmodule loose(p, n); inout p, n; electrical p, n, y;\n'
-        "analog begin I(y) <+ ddt(V(y)) - V(p, n); I(p, n) <+ 1e-3 * (1 + V(y)) * V(p, n); end\nendmodule\n"
-    )
-    with pytest.raises(ModelError, match=r"loose has no operating point at 0.11 V: .* while that is off"):
-        Device(path)
 
 
 def test_a_scale_per_cell_is_refused() -> None:
