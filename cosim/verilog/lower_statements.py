@@ -17,6 +17,7 @@ from cosim.verilog.tokens import Token, parse_error, refusal
 from cosim.verilog.tree import (
     AnalogFunction,
     Assign,
+    Binary,
     Block,
     Call,
     CallStatement,
@@ -29,6 +30,7 @@ from cosim.verilog.tree import (
     Indirect,
     Name,
     Null,
+    Number,
     Range,
     Repeat,
     Statement,
@@ -277,8 +279,7 @@ class StatementLowering(OperatorLowering):
     def _loop(self, node: For | While | Repeat) -> None:
         """Written out while its condition is known; else a loop of the compiled code."""
         if isinstance(node, Repeat):
-            for _ in range(self.whole(node.count, node.token)):
-                self.nested(node.body)
+            self._repeat(node)
             return
         if isinstance(node, For):
             self._assign(node.before)
@@ -296,6 +297,25 @@ class StatementLowering(OperatorLowering):
             if isinstance(node, For):
                 self._assign(node.after)
         self._running_loop(node)
+
+    def _repeat(self, node: Repeat) -> None:
+        """As many turns as the count says when the loop starts."""
+        token = node.token
+        count = self.arithmetic.integer(self.value(node.count), token)
+        if count.literal is not None:
+            for _ in range(int(count.literal)):
+                self.nested(node.body)
+            return
+        outer, self.scope = self.scope, Scope(self.scope)
+        left = replace(token, kind="name")  # "repeat": no variable of a file has this name
+        self.declare(Variable(left, "integer"), f"{self.prefix}line {token.line}.", local=True)
+        slot = self.scope.symbols[left.text]
+        assert isinstance(slot, Slot)
+        self.write(slot, slot.name, Term(count))
+        turn = Assign(Name(left), Binary(_operator(token, "-"), Name(left), Number(token, 1)))
+        condition = Binary(_operator(token, ">"), Name(left), Number(token, 0))
+        self._loop(While(token, condition, Block(token, "", (), (), (node.body, turn))))
+        self.scope = outer
 
     def _running_loop(self, node: For | While) -> None:
         """A loop whose number of turns shows only in the run."""

@@ -150,6 +150,18 @@ def test_a_loop_with_a_bound_that_only_the_run_knows():
     assert found.jacobian_resist[0, 0] == pytest.approx(slope, rel=CLOSED_FORM)
 
 
+def test_a_loop_is_repeated_as_often_as_a_parameter_or_a_voltage_says():
+    body = "x = 1; repeat ({}) begin repeat (2) x = x*(1 + V(p, n)); end I(p, n) <+ x;"
+    ir = cell(body.format("count"), "parameter integer count = 2; real x;")
+    for count in (-1, 0, 2, 5):
+        found = at(ir, [0.5, 0.0], count=count)
+        turns = 2 * max(0, count)
+        assert found.resist[0] == pytest.approx(1.5**turns, rel=CLOSED_FORM)
+        assert found.jacobian_resist[0, 0] == pytest.approx(turns * 1.5 ** (turns - 1), rel=CLOSED_FORM)
+    by_voltage = cell(body.format("10*V(p, n)"), "real x;")
+    assert at(by_voltage, [0.3, 0.0]).resist[0] == pytest.approx(1.3**6, rel=CLOSED_FORM)
+
+
 def test_a_node_without_an_equation_is_held_at_0():
     ir = cell("I(p, n) <+ 1m*V(p, n) + V(lost);", "electrical lost, unused;")
     found = at(ir, [1.0, 0.0])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from scipy import signal
 
+import cosim
 from cosim.devices.interp import Conditions, evaluate, run_setup
 from cosim.devices.ir import DeviceIR
 from cosim.errors import CosimError
-from tolerances import CLOSED_FORM, FINITE_DIFFERENCE, OPERATOR_STEP
+from tolerances import CLOSED_FORM, FILTER_STEP, FINITE_DIFFERENCE, OPERATOR_STEP
 from verilog.host import at, cell
 from verilog.simulator import plot
 
@@ -88,6 +92,29 @@ def test_operators_in_ngspice_follow_their_closed_form(expression: str):
     truth = DRIVES[expression](time)
     away = np.minimum(time % 2, 2 - time % 2) > 0.03  # us: from an edge of the source
     assert np.abs(found["v(out)"] - truth)[away].max() < OPERATOR_STEP
+
+
+def test_filter_and_slew_in_torch(tmp_path: Path):
+    time = np.linspace(0, 10e-6, 501)
+    volts = np.sin(4e5 * np.pi * time)
+    found = {}
+    for name, expression in (
+        ("filter", "laplace_nd(V(p, n), '{1}, '{1, 1u})"),
+        ("slew", "slew(V(p, n), 0.5M, -0.5M)"),
+    ):
+        path = tmp_path / f"{name}.va"
+        path.write_text(
+            f"module m(p, n); inout p, n; electrical p, n; analog I(p, n) <+ 1m*{expression};\nendmodule\n"
+        )
+        trace = cosim.Device(path).simulate(torch.tensor(volts), time=torch.tensor(time))
+        found[name] = trace.current.numpy() * 1e3
+    even = np.linspace(0, 10e-6, 20_001)
+    truth = signal.lsim(((1.0,), (1e-6, 1.0)), np.sin(4e5 * np.pi * even), even)[1][::40]
+    assert np.abs(found["filter"] - truth).max() < FILTER_STEP
+    limited, most = [0.0], 0.5e6 * (time[1] - time[0])
+    for volt in volts[1:]:
+        limited.append(min(max(volt, limited[-1] - most), limited[-1] + most))
+    assert np.allclose(found["slew"], limited, rtol=0, atol=CLOSED_FORM)
 
 
 @pytest.mark.parametrize(
