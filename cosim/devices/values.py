@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import torch
@@ -60,12 +60,12 @@ def as_parameters(ir: DeviceIR, given: Mapping[str, Any]) -> dict[str, Parameter
         own_name = next((p.name for p in ir.parameters if name in p.aliases), name)
         values = {own_name: value}
         if elements:
-            count = len(value) if isinstance(value, Sized) and not isinstance(value, str) else 0
-            if count != len(elements):
+            items = list(value) if isinstance(value, list | tuple) or getattr(value, "ndim", 0) == 1 else []
+            if len(items) != len(elements):
                 raise SpecError(
                     f"parameter {name} of {ir.name} is {value!r}: it is an array, give {len(elements)} values"
                 )
-            values = dict(zip(elements, value, strict=True))
+            values = dict(zip(elements, items, strict=True))
         for key, each in values.items():
             if key in found:
                 raise SpecError(f"parameter {key} of {ir.name} is given twice: as {name} too")

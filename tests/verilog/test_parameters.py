@@ -138,11 +138,18 @@ def test_a_device_takes_arrays_and_aliases(tmp_path: Path):
         "aliasparam gg = g; analog I(p, n) <+ (a[0] + 10*a[1] + 100*g)*V(p, n);\nendmodule\n"
     )
     volt = torch.tensor([1.0], dtype=torch.float64)
-    for given, expected in (({}, 421.0), ({"a": [3, 5.0]}, 453.0), ({"a_1": 0.0, "gg": 1.0}, 101.0)):
+    both = torch.tensor([3.0, 5.0])
+    for given, expected in (
+        ({}, 421.0),
+        ({"a": [3, 5.0]}, 453.0),
+        ({"a": both}, 453.0),
+        ({"a_1": 0.0, "gg": 1.0}, 101.0),
+    ):
         assert float(cosim.Device(path, **given).current(volt)) == pytest.approx(expected, rel=CLOSED_FORM)
     for given, message in (
         ({"a": [1.0]}, "parameter a of m is [1.0]: it is an array, give 2 values"),
         ({"a": 1.0}, "it is an array, give 2 values"),
+        ({"a": torch.tensor(1.0)}, "it is an array, give 2 values"),
         ({"gg": 1.0, "g": 2.0}, "parameter g of m is given twice"),
         ({"a": [1.0, 2.0], "a_1": 2.0}, "parameter a_1 of m is given twice"),
     ):
