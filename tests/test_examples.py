@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from cosim.errors import ParseError
+from tolerances import FILE_EULER
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(ROOT.glob("examples/*.py"))
@@ -48,12 +49,28 @@ def numbers(pattern: str, text: str) -> list[float]:
     return found
 
 
-OWN_TESTS = {"device_sweeps", "hardware_aware_training", "memtorch_tutorial", "seizure_detection", "tutorial"}
+OWN_TESTS = {
+    "bring_your_model",
+    "device_sweeps",
+    "hardware_aware_training",
+    "memtorch_tutorial",
+    "seizure_detection",
+    "tutorial",
+}
 
 
 @pytest.mark.parametrize("name", [s.stem for s in SCRIPTS if s.stem not in OWN_TESTS])
 def test_example_runs(name: str, capsys: pytest.CaptureFixture[str]):
     assert run(name, capsys)
+
+
+def test_models_in_six_styles_load_without_options_and_agree(capsys: pytest.CaptureFixture[str]):
+    text = run("bring_your_model", capsys)
+    apart = numbers(r"within ([\d.e-]+) % of it", text)
+    assert len(apart) == 6
+    assert max(apart) < 100 * FILE_EULER
+    assert "w open (it shows what the model computes)" in text
+    assert Path("out/examples/bring_your_model.png").stat().st_size > 10_000
 
 
 def test_tutorial_loses_little_by_tuned_tiles(capsys: pytest.CaptureFixture[str]):

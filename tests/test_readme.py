@@ -60,3 +60,18 @@ def test_every_option_and_command_of_the_documents_exists():
             assert shown.exit_code == 0, f"{document.name}: cosim {command}"
             for option in (word for word in words if word.startswith("--")):
                 assert option in shown.output, f"{document.name}: cosim {command} {option}"
+
+
+def test_lines_of_models_are_those_of_the_files():
+    """Each block of Verilog-A in "Bring your model" stands in the file that its section names."""
+    text = (ROOT / "docs/your_model.md").read_text()
+    sections = re.findall(r"^## .*?(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    shown = set()
+    for section in sections:
+        for excerpt in re.findall(r"^```verilog\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL):
+            (name,) = re.findall(r"\]\(\.\./(examples/models/\w+\.va)\)", section.splitlines()[0])
+            lines = [line.strip() for line in (ROOT / name).read_text().splitlines()]
+            start = lines.index(excerpt.splitlines()[0])
+            assert lines[start : start + excerpt.count("\n")] == excerpt.splitlines(), name
+            shown.add(ROOT / name)
+    assert shown == set(ROOT.glob("examples/models/*.va"))

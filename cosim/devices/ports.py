@@ -143,7 +143,8 @@ class _Slopes:
         names, kinds = self._names, {node.name: node for node in self._ir.nodes}
         inner = [k for k, n in enumerate(names) if kinds[n].kind == "voltage" and not kinds[n].terminal]
         rows = np.concatenate([self.static, self.reactive]).transpose(1, 0, 2).reshape(len(names), -1)
-        rows = rows / np.maximum(np.abs(rows[[*ends, *inner]]).max(0), np.finfo(float).tiny)
+        scale = np.abs(rows[[*ends, *inner]]).max(0)
+        rows = rows[:, scale > 0] / scale[scale > 0]
         total, ways = rows[ends].sum(0), rows[inner]
         size = np.abs(ways).max(1, initial=0.0)
         inner = [k for k, most in zip(inner, size, strict=True) if most > 0]
