@@ -282,8 +282,8 @@ class Kept:
     """A variable that is carried from the last accepted time point of a transient.
 
     initial: a value of ``setup``, what it is wherever time stands still. next: a value of ``evaluate``, what
-    it is at the end of an evaluation, and from then on if that time point is accepted. discrete: it takes
-    values that parameters set, and no others.
+    it is at the end of an evaluation, and from then on if that time point is accepted. discrete: a
+    switch, which voltages set to one of the values that parameters give.
     """
 
     name: str

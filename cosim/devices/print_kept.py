@@ -50,6 +50,7 @@ def print_accept(ir: DeviceIR, out: Emitter) -> None:
     """What an evaluation starts from, before its code."""
     if not ir.kept:
         return
+    out.line("const bool same_point = info->abstime == self->candidate.time; (void)same_point;")
     with out.block("if (running) {", "}"):
         out.line("if (info->abstime < self->candidate.time) self->again++;")
         with out.block("if (info->abstime > self->candidate.time) {", "}"):
@@ -59,7 +60,8 @@ def print_accept(ir: DeviceIR, out: Emitter) -> None:
     discrete = [f"kept.value_{k} = self->candidate.value_{k};" for k, v in enumerate(ir.kept) if v.discrete]
     if discrete:
         out.line("const bool short_step = info->abstime - self->accepted.time < 1e-9 * info->abstime;")
-        with out.block("if (running && (self->again > 5 || (self->again && short_step))) {", "}"):
+        latches = "running && same_point && (self->again > 5 || (self->again && short_step))"
+        with out.block(f"if ({latches}) {{", "}"):
             out.line(" ".join(discrete))
 
 

@@ -6,7 +6,7 @@ algebraic unknown itself. Every other one is carried from the last accepted time
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cosim.devices.ir import BOUND_STEP, RETAKE
@@ -29,7 +29,7 @@ class Carried:
     initial: Value
     next: Value
     place: str = ""  # where it is declared; "" for one that no file declares
-    discrete: bool = False  # it takes values that parameters set, and no others
+    discrete: bool = False  # a switch: voltages choose it among values that parameters set
     steps: bool = False  # a real one that moves on from what it was, by no time
 
     @property
@@ -70,19 +70,20 @@ def settle(circuit: Circuit, variables: Iterable[Carried]) -> Memory:
             known |= depends.bit[variable.value]
             same[variable.value] = _unknown(circuit, variable, same)
         open_ = [v for v in open_ if v.value not in same]
-    origins = _origins(circuit.builder.root)
-    carried = [
-        replace(
-            v,
-            discrete=_is_discrete(v.next, v.value, origins, circuit.builder),
-            steps=v.value.type == "real" and depends.of(v.next) & depends.bit[v.value] > 0,
-        )
-        for v in variables
-        if v.value not in same
-    ]
-    timed = depends.timed(variables)
-    carried = [replace(v, steps=v.steps and not (v.discrete or v.value in timed)) for v in carried]
-    return Memory(tuple(carried), same)
+    return Memory(_described(circuit, [v for v in variables if v.value not in same], depends), same)
+
+
+def _described(circuit: Circuit, variables: Sequence[Carried], depends: _Dependences) -> tuple[Carried, ...]:
+    """Which are switches and which move on by points; not what an event sets, which has a place in time."""
+    origins, timed = _origins(circuit.builder.root), depends.timed(variables)
+    events = depends.of(*(v.value for v in variables if not v.place))
+    found = []
+    for v in variables:
+        needs, discrete = depends.of(v.next), _is_discrete(v.next, v.value, origins, circuit.builder)
+        free = v.place != "" and v.value not in timed and not needs & events
+        moves = v.value.type == "real" and needs & depends.bit[v.value] > 0
+        found.append(replace(v, discrete=free and discrete, steps=free and moves and not discrete))
+    return tuple(found)
 
 
 def _unknown(circuit: Circuit, variable: Carried, same: Mapping[Value, Value]) -> Value:
@@ -156,7 +157,7 @@ class _Dependences:
             total |= self._sets.get(value, 0)
         return total
 
-    def timed(self, variables: tuple[Carried, ...]) -> set[Value]:
+    def timed(self, variables: Sequence[Carried]) -> set[Value]:
         """Those that depend on time, also by way of others."""
         found: set[Value] = set()
         reached = _TIME
