@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -110,7 +111,13 @@ def _solve_internal(
         return model(terminals, parameters)
     with torch.no_grad():
         start = [torch.zeros_like(like) for _ in range(count)]
-        inner, found = _newton(model, terminals, parameters, start)
+        # whole steps from 0 first, as a simulator's operating point: of several roots its own is found
+        near = _from_zero(model, terminals, parameters, count)
+        inner, found = _newton(model, terminals, parameters, near, whole=True)
+        if not bool(found.all()):
+            careful, cut = _newton(model, terminals, parameters, start)
+            inner = [torch.where(found, u, v) for u, v in zip(inner, careful, strict=True)]
+            found = found | cut
         if not bool(found.all()):
             inner = _ramped(model, terminals, parameters, inner, ~found)
     step = _newton_step(model([*terminals, *inner], parameters), len(terminals), count, like)
@@ -118,16 +125,31 @@ def _solve_internal(
     return model([*terminals, *inner], parameters)
 
 
+def _from_zero(
+    model: TorchModel, terminals: list[torch.Tensor], parameters: Mapping[str, torch.Tensor], count: int
+) -> list[torch.Tensor]:
+    """The first step of a simulator, which starts with the terminals at 0 V too; 0 where it is not finite."""
+    like, first = terminals[0], len(terminals)
+    terms = model([torch.zeros_like(like) for _ in range(first + count)], parameters)
+    inner = range(first, first + count)
+    moved = _block(terms, inner, range(first), like) @ torch.stack(terminals, -1).unsqueeze(-1)
+    resist = [_tensor(terms.resist[k], like).expand(like.shape) + moved[..., k - first, 0] for k in inner]
+    step = _newton_step(replace(terms, resist=[*terms.resist[:first], *resist]), first, count, like)
+    return [torch.where(torch.isfinite(x), x, 0.0) for x in step]
+
+
 def _newton(
     model: TorchModel,
     terminals: list[torch.Tensor],
     parameters: Mapping[str, torch.Tensor],
     start: list[torch.Tensor],
+    *,
+    whole: bool = False,
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Internal nodes from ``start``, and where they were found.
 
-    A node moves by 1 V at most, so that exponentials do not overflow, later by more. From a point where
-    they overflow all the same, a cell goes back half of its last move.
+    Unless its steps are ``whole``, a node moves by 1 V at most, so that exponentials do not overflow, later
+    by more. From a point where they overflow all the same, a cell goes back half of its last move.
     """
     count, like = len(start), terminals[0]
     kinds = {node.name: node.kind for node in model.ir.nodes}
@@ -141,7 +163,7 @@ def _newton(
         settled = (step.abs() <= _INTERNAL_TOLERANCE * trial.abs().clamp(min=1.0)).all(-1)
         good = torch.where(usable, trial, good)
         most = 2.0 ** max(0, iteration - _PATIENCE)
-        step = torch.where(bounded, step.clamp(-most, most), step)
+        step = step if whole else torch.where(bounded, step.clamp(-most, most), step)
         found = settled & usable[..., 0]
         trial = torch.where(usable, trial + step, 0.5 * (good + trial))
         if bool(found.all()):
