@@ -25,6 +25,7 @@ reaper processes jobs files cache
 devices.ir devices.simulator
 devices.interp devices.passes
 devices.terminals devices.osdi_names devices.print_kept devices.print_descriptor
+devices.print_blocks
 devices.print_c devices.torch_functions
 devices.trace devices.print_torch devices.print_cells devices.ports devices.hold devices.memory
 verilog verilog.constants verilog.tokens verilog.preprocess verilog.tree verilog.expressions

@@ -8,6 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What runs once per instance is long in a large model: a compiler must not spend its time there. */
+#if defined(__clang__)
+#define COSIM_ONCE __attribute__((optnone))
+#elif defined(__GNUC__)
+#define COSIM_ONCE __attribute__((optimize("O0")))
+#else
+#define COSIM_ONCE
+#endif
+
 #define PARA_TY_REAL 0u
 #define PARA_TY_INT 1u
 #define PARA_TY_STR 2u

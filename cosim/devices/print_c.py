@@ -6,23 +6,17 @@ is rearranged. Parameters named in ``instance`` are settable per device instance
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection
 
 from cosim.devices.ir import (
-    FUNCTIONS,
-    SYMBOLS,
-    Block,
-    Branch,
-    Constant,
     DeviceIR,
     Function,
     Input,
-    Jump,
     Parameter,
     node_pair,
 )
 from cosim.devices.osdi_names import osdi_name, osdi_parameters
+from cosim.devices.print_blocks import print_function
 from cosim.devices.print_descriptor import Layout, print_descriptor
 from cosim.devices.print_kept import (
     C_TYPES,
@@ -33,47 +27,9 @@ from cosim.devices.print_kept import (
     read_kept,
 )
 from cosim.devices.simulator import SIMULATOR_PARAMETERS
-from cosim.text import Emitter, check_identifier, quote_c
+from cosim.text import Emitter, check_identifier
 
-__all__ = ["EXPRESSIONS", "print_c"]
-
-EXPRESSIONS: dict[str, str] = {
-    **{name: f"{name}({{0}})" for name in FUNCTIONS},
-    **{name: f"{{0}} {sign} {{1}}" for name, sign in SYMBOLS.items()},
-    "ln": "log({0})",
-    "log": "log10({0})",
-    "ln_positive": "cosim_ln_positive({0})",
-    "nonzero": "cosim_nonzero({0}, {1})",
-    "uniform": "cosim_uniform({0}, {1}, {2}, {3})",
-    "pow_slope": "cosim_pow_slope({0}, {1}, {2})",
-    "finite": "cosim_finite({0})",
-    "frem": "fmod({0}, {1})",
-    "pow": "pow({0}, {1})",
-    "hypot": "hypot({0}, {1})",
-    "atan2": "atan2({0}, {1})",
-    "fneg": "-{0}",
-    "ineg": "-{0}",
-    "inot": "~{0}",
-    "bnot": "!{0}",
-    "idiv": "cosim_idiv({0}, {1}, &failed)",
-    "irem": "cosim_irem({0}, {1}, &failed)",
-    "ishl": "cosim_shl({0}, {1})",
-    "ishr": "cosim_shr({0}, {1})",
-    "clog2": "cosim_clog2({0})",
-    "seq": "strcmp({0}, {1}) == 0",
-    "sne": "strcmp({0}, {1}) != 0",
-    "ifcast": "(double){0}",
-    "bfcast": "(double){0}",
-    "ficast": "cosim_round({0}, &failed)",
-    "bicast": "(int32_t){0}",
-    "ibcast": "{0} != 0",
-    "fbcast": "{0} != 0.0",
-    "simparam": "cosim_simparam(paras, {0}, {1})",
-    "analysis": "cosim_analysis({0}, flags)",
-    "collapse": "self->collapsed[{0}] = true",
-    "fatal": "failed = true; cosim_say(handle, {0})",
-    "out_of_range": "cosim_out_of_range({0}, result)",
-}
+__all__ = ["print_c"]
 
 _ASKED = ("gmin", "tnom")  # of the simulator, which a user's own netlist may set
 
@@ -106,6 +62,7 @@ class _Printer:
         self.instance = instance
         self.model = [p for p in ir.parameters if p not in instance]
         self.ordered = [*instance, *self.model]  # parameter k of the descriptor is ordered[k - 1]
+        self.numbers = {p.name: k for k, p in enumerate(self.ordered, start=1)}
         self.react_rows = [k for k, r in enumerate(ir.residuals) if r.react is not None]
         self.react_entries = [k for k, j in enumerate(ir.jacobian) if j.react is not None]
         self.out = Emitter()
@@ -230,8 +187,8 @@ class _Printer:
             out.line("(void)handle; (void)model; (void)paras;")
             out.line("*result = (OsdiInitInfo){0, 0, NULL};")
         head = (
-            "static void setup_instance(void *handle, void *inst, void *model, double temperature, "
-            "uint32_t num_terminals, OsdiSimParas *paras, OsdiInitInfo *result) {"
+            "COSIM_ONCE static void setup_instance(void *handle, void *inst, void *model, "
+            "double temperature, uint32_t num_terminals, OsdiSimParas *paras, OsdiInitInfo *result) {"
         )
         with out.block(head, "}"):
             out.line("Instance *self = inst; Model *shared = model; bool failed = false;")
@@ -307,50 +264,7 @@ class _Printer:
         }[source.kind]
 
     def function(self, function: Function, read: Callable[[Input], str]) -> None:
-        """Declarations, then the blocks; control falls out at the end."""
-        out = self.out
-        reported = {c.operands[0] for b in function.blocks for c in b.code if c.opcode == "out_of_range"}
-        for constant in function.constants:
-            if constant.value in reported:
-                number = 1 + [p.name for p in self.ordered].index(str(constant.literal))
-                out.line(f"const uint32_t {constant.value} = {number};")
-            else:
-                out.line(f"const {C_TYPES[constant.type]} {constant.value} = {_literal(constant)};")
-        for source in function.inputs:
-            out.line(f"const {C_TYPES[source.type]} {source.value} = {read(source)};")
-        inputs = {i.value for i in function.inputs} | {c.value for c in function.constants}
-        for value, type_ in function.types().items():
-            if value not in inputs:
-                out.line(f"{C_TYPES[type_]} {value} = {'NULL' if type_ == 'string' else '0'};")
-        last = function.blocks[-1].name
-        for block in function.blocks:
-            out.line(f"L_{block.name}:;")
-            for code in block.code:
-                text = EXPRESSIONS[code.opcode].format(*code.operands)
-                out.line(f"{text};" if code.result is None else f"{code.result} = {text};")
-            self.jump(function, block, last)
-        out.line("L_end:;")
-
-    def jump(self, function: Function, block: Block, last: str) -> None:
-        if isinstance(block.end, Jump):
-            self.edge(function, block.name, block.end.target)
-        elif isinstance(block.end, Branch):
-            with self.out.block(f"if ({block.end.condition}) {{", "} else {"):
-                self.edge(function, block.name, block.end.true)
-            with self.out.block("", "}"):
-                self.edge(function, block.name, block.end.false)
-        elif block.name != last:
-            self.out.line("goto L_end;")
-
-    def edge(self, function: Function, source: str, target: str) -> None:
-        """Assign the phis of ``target`` at once, then jump."""
-        phis = [(phi, dict(phi.incoming)[source]) for phi in function.block(target).phis]
-        with self.out.block("{", "}"):
-            for phi, value in phis:
-                self.out.line(f"{C_TYPES[phi.type]} next_{phi.result} = {value};")
-            for phi, _ in phis:
-                self.out.line(f"{phi.result} = next_{phi.result};")
-        self.out.line(f"goto L_{target};")
+        print_function(self.out, function, read, self.numbers)
 
     def loads(self) -> None:
         resist = [k for k, r in enumerate(self.ir.residuals) if r.resist is not None]
@@ -392,18 +306,3 @@ class _Printer:
             self.out.line(f"Instance *self = inst; (void)self; (void)model;{unused}")
             for line in body:
                 self.out.line(line)
-
-
-def _literal(constant: Constant) -> str:
-    if constant.type == "string":
-        return quote_c(str(constant.literal))
-    if constant.type == "boolean":
-        return "true" if constant.literal else "false"
-    if constant.type == "integer":
-        return f"INT32_C({constant.literal})" if int(constant.literal) > -(2**31) else "INT32_MIN"
-    number = float(constant.literal)
-    if math.isnan(number):
-        return "NAN"
-    if math.isinf(number):
-        return "INFINITY" if number > 0 else "-INFINITY"
-    return number.hex()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from cosim.devices.passes import Known, Operand, Straight, live
-from cosim.devices.print_c import EXPRESSIONS
+from cosim.devices.print_blocks import EXPRESSIONS
 from cosim.devices.print_torch import TorchModel
 from cosim.text import Emitter
 

@@ -221,7 +221,8 @@ class ExpressionLowering(NameLowering):
         self.environment, self.uncertain = before, outer
         self.builder.append(conditional)
         (a, first), (b, second) = sides
-        for key in [*first, *(key for key in second if key not in first)]:
+        moved = [key for side in (first, second) for key, term in side.items() if before.get(key) is not term]
+        for key in dict.fromkeys(moved):
             if first.get(key) != second.get(key):
                 self.environment[key] = self._merge_key(conditional, key, first, second)
             else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from cosim.verilog.lower_statements import StatementLowering
 from cosim.verilog.scope import Scope, Slot, Term
 from cosim.verilog.ssa import Value
@@ -40,7 +42,7 @@ class ModuleLowering(StatementLowering):
         prefix = f"{self.prefix}{'/'.join(self._calling)}."
         own = [Variable(function.token, function.type)]
         own += [Variable(formal.token, formal.type, formal.dimensions) for formal in function.arguments]
-        self._forget(prefix)
+        known = len(self.environment)
         for variable in [*own, *function.variables]:
             self.declare(variable, prefix, local=True)
         for formal, values in zip(function.arguments, inputs, strict=True):
@@ -52,7 +54,7 @@ class ModuleLowering(StatementLowering):
             self._values(formal.token) if formal.direction != "input" else None
             for formal in function.arguments
         ]
-        self._forget(prefix)
+        self._forget(prefix, len(self.environment) - known)
         self.scope, self._calling = outer, calling
         for actual, values in zip(arguments, outputs, strict=True):
             if values is not None:
@@ -66,9 +68,11 @@ class ModuleLowering(StatementLowering):
             scope = scope.outer
         return scope
 
-    def _forget(self, prefix: str) -> None:
-        for key in [key for key in self.environment if isinstance(key, str) and key.startswith(prefix)]:
-            del self.environment[key]
+    def _forget(self, prefix: str, most: int) -> None:
+        """Drop the variables of a call: they are among the ``most`` keys that came last."""
+        for key in list(itertools.islice(reversed(self.environment), most)):
+            if isinstance(key, str) and key.startswith(prefix):
+                del self.environment[key]
 
     def _bind(self, token: Token, values: list[Value] | None) -> None:
         slot = self.scope.symbols[token.text]

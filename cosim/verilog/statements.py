@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from cosim.verilog.expressions import ExpressionParser
 from cosim.verilog.tokens import Token, parse_error, refusal, words
 from cosim.verilog.tree import (
@@ -138,7 +140,7 @@ class StatementParser(ExpressionParser):
     def _is_interval(self) -> bool:
         """Whether the bracket just opened holds a ``:`` or ``,`` of its own."""
         depth = 1
-        for token in self.tokens[self._at :]:
+        for token in itertools.islice(self.tokens, self._at, None):
             depth += (token.text in ("(", "[")) - (token.text in (")", "]"))
             if depth == 0 or token.text == ";":
                 return False

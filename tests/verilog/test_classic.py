@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cosim.devices.build import build
 from cosim.devices.interp import Conditions, Evaluation, Setup, evaluate, run_setup
 from cosim.devices.ir import DeviceIR, Scalar
+from cosim.devices.print_c import print_c
 from cosim.spice.rawfile import parse_raw
 from cosim.verilog.compile import compile_verilog
 from devices.osdi_host import OsdiDevice
 from tolerances import COMPILERS, NGSPICE_COMPILERS, ROUNDING_OF_SUMS
+from verilog.big_model import big_model
 from verilog.judge import judge
 from verilog.simulator import run
 
@@ -146,3 +149,28 @@ def test_currents_in_ngspice_are_those_of_openvaf(path: Path, given: dict[str, S
         least = ROUNDING_OF_SUMS * np.abs(judged).max()
         off = np.abs(ours - judged) - NGSPICE_COMPILERS * np.abs(judged) - least
         assert off.max() <= 0, (found.title, ours[off > 0], judged[off > 0], np.argwhere(off > 0))
+
+
+SIZES = [
+    {"parameters": 100, "setup": 200, "bias": 200},
+    pytest.param({"parameters": 800, "setup": 3500, "bias": 4000}, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["small", "largest"])
+def test_a_model_of_the_size_of_the_largest_ones(size: dict[str, int], tmp_path: Path):
+    """In C: some hundred variables lead to each current and charge of four terminals and six inner nodes."""
+    path = tmp_path / "big.va"
+    path.write_text(big_model(**size))
+    ours, library = compile_verilog(path), judge(path)
+    assert len(ours.parameters) == size["parameters"] + 2
+    built = build(print_c(ours, ours.parameter_names), ours.name)
+    generator = random.Random(1)
+    for given in ({}, {"mode": 2, "p7": 0.0, "rgate": 0.0}):
+        devices = [OsdiDevice(at, given) for at in (built, library)]
+        for _ in range(5):
+            volts = [generator.uniform(-0.8, 0.8) for _ in ours.nodes]
+            found, expected = (device.evaluate(volts, "ic")[0] for device in devices)
+            for field in FIELDS:
+                a, b = getattr(found, field), getattr(expected, field)
+                assert np.allclose(a, b, rtol=COMPILERS, atol=ROUNDING_OF_SUMS * np.abs(b).max()), field
