@@ -10,6 +10,7 @@ positive into the sense node. Where a resistance is 0 the two nodes are one node
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -30,6 +31,7 @@ from cosim.arrays import (
     own,
 )
 from cosim.checks import as_instance, as_shape, shown
+from cosim.devices.ir import RANDOM_INSTANCE
 from cosim.devices.memory import starts_itself
 from cosim.errors import SolveError, SpecError
 from cosim.nodes import Nodes, Power
@@ -93,6 +95,7 @@ class Tile:
             raise SpecError(
                 f"a tile of shape {tuple(cells.shape)} is not (*tiles, rows, columns) with at least one cell"
             )
+        self.device = device = _numbered(device, tuple(cells.shape))
         _check_parameters(device, tuple(cells.shape))
         if conductance is not None:
             self._conductance = cells
@@ -164,6 +167,14 @@ def _check_choice(device: Device, conductance: Any, state: Any, shape: Any) -> N
         )
     if device.state_parameter is not None and shape is not None and not starts_itself(device.memory):
         raise SpecError(f"{device.name} has a state: give conductance= or state=, which have the shape")
+
+
+def _numbered(device: Device, shape: tuple[int, ...]) -> Device:
+    """``device`` with a number of its own for each cell, where the model draws random numbers by it."""
+    if RANDOM_INSTANCE not in device.ir.parameter_names or RANDOM_INSTANCE in device.given:
+        return device
+    cells = torch.arange(math.prod(shape), dtype=torch.float64).reshape(shape)
+    return device.replace(**{RANDOM_INSTANCE: cells})
 
 
 def _no_state(device: Device, shape: Sequence[int]) -> State:

@@ -30,7 +30,7 @@ from cosim.devices.driven import check_driven, check_voltages
 from cosim.devices.dynamics import Trace, simulate
 from cosim.devices.interp import Conditions, run_setup
 from cosim.devices.inverse import find_state
-from cosim.devices.ir import DeviceIR, Scalar
+from cosim.devices.ir import Scalar
 from cosim.devices.memory import Memory, held, starts_itself
 from cosim.devices.ports import choose_ports
 from cosim.devices.print_c import print_c
@@ -45,6 +45,7 @@ from cosim.devices.trace import out_of_range
 from cosim.devices.values import (
     ParameterValue,
     as_parameters,
+    bind_texts,
     draw,
     is_value,
     representative,
@@ -69,7 +70,7 @@ class Device:
     the pair p and n; ports without current; ports at 0 V. Ports that only show a state are found and left
     open. Terminals beyond the pair are ``driven`` by the caller. set_polarity: sign of the voltage that
     lowers the resistance. temperature: K, what ``$temperature`` and ``$vt`` of the model follow.
-    parameters: numbers, tensors (one value per cell; they broadcast with the tile), or
+    parameters: numbers, texts, tensors (one value per cell; they broadcast with the tile), or
     ``torch.distributions`` (draw them with ``sample``). What is named like an argument of this call
     and is no text (``state=0.5``) is a parameter too; ``replace`` takes every name.
 
@@ -96,7 +97,7 @@ class Device:
         ground: Sequence[str] | ParameterValue | None = None,
         set_polarity: int | None = None,
         temperature: float | None = None,
-        **parameters: ParameterValue,
+        **parameters: ParameterValue | str,
     ) -> None:
         named = {"state": state, "state_node": state_node, "write": write}
         wired: dict[str, Any] = {"terminals": terminals, "open": open, "ground": ground}
@@ -107,15 +108,15 @@ class Device:
         own = (state, state_range, state_node, state_scale, write, set_polarity)
         bundled = isinstance(model, str | Path) and str(model) in CATALOGUE
         self._entry = bundled_entry(model, own) if bundled else user_entry(model, *own)
-        self.ir: DeviceIR = compile_model(self._entry.path, bundled=bundled)
+        compiled = compile_model(self._entry.path, bundled=bundled)
+        self.ir, parameters = bind_texts(compiled, parameters)
         self.temperature = model_temperature(self.ir, temperature)
         self._given = as_parameters(self.ir, parameters)
         wired = {name: names for name, names in wired.items() if not (names is None or is_value(names))}
         self.ports = choose_ports(self.ir, self._numbers, self.temperature, wired)
         self.ir = rewire(self.ir, self.ports.terminals, self.ports.ground)
-        for name in (state, write):
-            if name is not None:
-                self.ir.parameter(name)
+        for name in filter(None, (state, write)):
+            self.ir.parameter(name)
         tracked_node(self)  # refuses a state_node that is none
         self.memory: Memory | None = None
         self._entry, self.memory = remember(
@@ -238,9 +239,7 @@ class Device:
 
     def __getstate__(self) -> dict[str, Any]:
         # compiled functions cannot be pickled; they are made again at first use
-        return {
-            name: getattr(self, name) for name in ("_entry", "ir", "ports", "memory", "_given", "temperature")
-        }
+        return {n: getattr(self, n) for n in ("_entry", "ir", "ports", "memory", "_given", "temperature")}
 
     def __repr__(self) -> str:
         return short(self.name, self._given, self.temperature)

@@ -22,6 +22,7 @@ __all__ = [
     "BOUND_STEP",
     "FUNCTIONS",
     "OPCODES",
+    "RANDOM_INSTANCE",
     "RETAKE",
     "SYMBOLS",
     "Block",
@@ -275,6 +276,9 @@ class Collapse:
 # kept variables by which a model limits the steps of a transient, where it does:
 BOUND_STEP = "$bound_step"  # s, the longest that the next step may be
 RETAKE = "$retake"  # s, the length that this step should have had, to end on an event that lies within it
+
+# the parameter of a model that draws random numbers which tells its instances apart
+RANDOM_INSTANCE = "random_instance"
 
 
 @dataclass(frozen=True)

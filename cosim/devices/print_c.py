@@ -57,7 +57,8 @@ def print_c(ir: DeviceIR, instance: Collection[str], *, layout: Layout = "0.3") 
 
 class _Printer:
     def __init__(self, ir: DeviceIR, instance: list[Parameter], layout: Layout) -> None:
-        self.ir, self.layout = ir, layout
+        self.ir = ir
+        self.layout: Layout = layout
         self.called = osdi_parameters(ir)
         self.instance = instance
         self.model = [p for p in ir.parameters if p not in instance]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
 
 from cosim.arrays import as_tensor, check_finite, own
-from cosim.devices.ir import DeviceIR, Scalar
+from cosim.devices.ir import Constant, DeviceIR, Function, Scalar
 from cosim.errors import SpecError
 
 __all__ = [
     "ParameterValue",
     "as_parameter",
     "as_parameters",
+    "bind_texts",
     "draw",
     "is_value",
     "representative",
@@ -33,8 +35,8 @@ def as_parameter(ir: DeviceIR, name: str, value: Any) -> ParameterValue:
         return value
     if ir.parameter(name).type == "string":
         raise SpecError(
-            f"parameter {name} of {ir.name} is a text, which cannot be set from outside yet: write "
-            f"{value!r} into the file as its default"
+            f"parameter {name} of {ir.name} is {value!r}: give it as text, where the device is made: "
+            f'cosim.Device("{ir.name}.va", {name}="...")'
         )
     tensor = check_finite(as_tensor(value, f"parameter {name}"), f"parameter {name}")
     whole = ir.parameter(name).type == "integer"
@@ -71,6 +73,38 @@ def as_parameters(ir: DeviceIR, given: Mapping[str, Any]) -> dict[str, Parameter
                 raise SpecError(f"parameter {key} of {ir.name} is given twice: as {name} too")
             found[key] = as_parameter(ir, key, each)
     return found
+
+
+def bind_texts(ir: DeviceIR, given: Mapping[str, Any]) -> tuple[DeviceIR, dict[str, Any]]:
+    """``ir`` with the texts among ``given`` as constants, which no netlist sees, and the other values."""
+    texts = {}
+    for parameter in ir.parameters:
+        for name in (parameter.name, *parameter.aliases):
+            if parameter.type == "string" and isinstance(given.get(name), str):
+                texts[parameter.name] = str(given[name])
+    if not texts:
+        return ir, dict(given)
+    known = {name for p in ir.parameters if p.name in texts for name in (p.name, *p.aliases)}
+    bound = replace(
+        ir,
+        parameters=tuple(replace(p, default=texts.get(p.name, p.default)) for p in ir.parameters),
+        setup=_bind(ir.setup, texts),
+        evaluate=_bind(ir.evaluate, texts),
+    )
+    return bound, {name: value for name, value in given.items() if name not in known}
+
+
+def _bind(function: Function, texts: Mapping[str, str]) -> Function:
+    constants = list(function.constants)
+    inputs = []
+    for source in function.inputs:
+        if source.name in texts and source.kind == "given":
+            constants.append(Constant(source.value, "boolean", True))
+        elif source.name in texts and source.kind == "parameter":
+            constants.append(Constant(source.value, "string", texts[source.name]))
+        else:
+            inputs.append(source)
+    return replace(function, inputs=tuple(inputs), constants=tuple(constants))
 
 
 def is_value(value: object) -> bool:

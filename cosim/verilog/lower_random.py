@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from cosim.devices.ir import Type
+from cosim.devices.ir import RANDOM_INSTANCE, Type
 from cosim.verilog.lower_tables import TableLowering
 from cosim.verilog.scope import Slot, Term
 from cosim.verilog.ssa import Value
@@ -21,7 +21,7 @@ __all__ = ["RANDOM_PARAMETERS", "RandomLowering"]
 # further parameters of a model that draws: name, type, what it is
 RANDOM_PARAMETERS: tuple[tuple[str, Type, str], ...] = (
     ("random_seed", "integer", "seed of the random numbers of all instances"),
-    ("random_instance", "real", "number of the instance: others draw other numbers"),
+    (RANDOM_INSTANCE, "real", "number of the instance: others draw other numbers"),
 )
 _MOST_TERMS = 200
 _REAL = ("uniform", "normal", "exponential", "poisson", "chi_square", "t", "erlang")
@@ -52,7 +52,7 @@ class RandomLowering(TableLowering):
         """Draws in (0, 1) of one call, each time another one."""
         circuit, emit, literal = self.circuit_of(call.token), self.builder.emit, self.builder.literal
         given = circuit.input("parameter", "random_seed", "integer")
-        instance = emit("ficast", circuit.input("parameter", "random_instance"))
+        instance = emit("ficast", circuit.input("parameter", RANDOM_INSTANCE))
         own = self._seed(seed, call.token)
         if not own.is_literal(0):
             given = emit("ixor", given, emit("imul", own, literal(0x9E3779B1 - 2**32)))

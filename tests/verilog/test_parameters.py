@@ -71,6 +71,25 @@ def test_a_string_parameter_chooses_in_every_engine():
         assert found["i(v1)"] == pytest.approx(-0.5 * factor, rel=NGSPICE_PRINTED)
 
 
+def test_a_device_takes_texts(tmp_path: Path):
+    path = tmp_path / "m.va"
+    path.write_text(
+        'module m(p, n); inout p, n; electrical p, n; parameter string law = "one"; aliasparam kind = law;\n'
+        'analog I(p, n) <+ (law == "a \\"b\\"; .end" ? 3m : 1m)*V(p, n); endmodule\n'
+    )
+    text = 'a "b"; .end'  # no simulator sees it
+    for given, factor in (({}, 1e-3), ({"law": text}, 3e-3), ({"kind": text}, 3e-3)):
+        device = cosim.Device(path, **given)
+        assert float(device.current(0.5)) == pytest.approx(0.5 * factor, rel=CLOSED_FORM)
+        tile = cosim.Tile(device, shape=(1, 1))
+        for engine in ("newton", "ngspice"):
+            found = cosim.solve(tile, [[0.5]], engine=engine).currents
+            assert float(found) == pytest.approx(0.5 * factor, rel=NGSPICE_PRINTED), engine
+    assert cosim.Device(path, law=text).digest != cosim.Device(path).digest
+    with pytest.raises(SpecError, match="parameter law of m is 3: give it as text, where the device is made"):
+        cosim.Device(path, law=3)
+
+
 def test_tools_set_a_parameter_by_its_alias():
     ir = cell("I(p, n) <+ g*V(p, n);", "parameter real g = 1m; aliasparam gg = g; aliasparam M = g;")
     assert ir.parameter("gg").name == "g"

@@ -17,7 +17,7 @@ from cosim.devices.print_c import print_c
 from cosim.devices.print_torch import TorchModel
 from cosim.errors import CosimError
 from devices.osdi_host import OsdiDevice
-from tolerances import CHANCE, CLOSED_FORM, PRINTERS
+from tolerances import CHANCE, CLOSED_FORM, NEWTON_EXACT, PRINTERS
 from verilog.host import at, cell
 from verilog.simulator import plot
 
@@ -133,10 +133,16 @@ def test_cells_of_a_device_draw_their_own(tmp_path: Path):
         "endmodule\n"
     )
     device = cosim.Device(path, random_seed=4, random_instance=torch.arange(5.0))
-    current = device.current(torch.ones(5)).numpy()
+    volts = torch.ones(5, dtype=torch.float64)
+    current = device.current(volts).numpy()
     assert len(np.unique(current)) == 5
     again = cosim.Device(path, random_seed=4, random_instance=torch.arange(5.0).flip(0))
-    assert again.current(torch.ones(5)).numpy() == pytest.approx(current[::-1], rel=CLOSED_FORM)
+    assert again.current(volts).numpy() == pytest.approx(current[::-1], rel=CLOSED_FORM)
+    tile = cosim.Tile(cosim.Device(path, random_seed=4), shape=(5, 1))  # numbers its cells
+    inputs = torch.eye(5, dtype=torch.float64)
+    for engine in ("linear", "newton", "ngspice"):
+        found = cosim.solve(tile, inputs, engine=engine).currents[:, 0].numpy()
+        assert found == pytest.approx(current, rel=NEWTON_EXACT), engine
 
 
 @pytest.mark.parametrize(
