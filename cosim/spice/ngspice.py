@@ -56,7 +56,7 @@ _NOT_CONVERGED = 3  # the exit code that our testbench asks for when an analysis
 _TOO_LARGE = 1e50  # ngspice puts +-1e99 in place of an overflow
 _SCALES = {Sweep: "v(v-sweep)", Transient: "time"}  # what ngspice calls the first variable of a plot
 _OFF = 1e-3  # of a step: ngspice adds steps up, which rounds, and no point may pass for another
-_LAST = 1e-9  # relative, of the last time
+_LAST = 1e-9  # of the last time, within which times are the same
 
 # ngspice says these and goes on, often to exit code 0
 _BAD = re.compile(
@@ -271,6 +271,9 @@ def _wrong_points(plot: Plot, analysis: Sweep | Transient, *, converged: bool) -
             return "times that do not rise from 0"
         if not (found[-1:] <= analysis.stop * (1 + _LAST)).all():
             return f"times beyond {analysis.stop} s"
+        if (np.diff(found) > analysis.max_step + _LAST * analysis.stop).any():
+            k = int(np.diff(found).argmax())
+            return f"no times from {found[k]:g} to {found[k + 1]:g} s, a gap longer than its step"
         if converged and not (found[-1:] >= analysis.stop * (1 - _LAST)).any():
             return f"no point at {analysis.stop} s: it stopped before, with {len(found)} points"
         return ""

@@ -51,6 +51,7 @@ _SOURCE, _INSTANCE, _P = "Vdrive", "N1", "p"
 _OTHER = "t"  # node of a terminal beyond the pair, with its number
 _RELTOL, _TIMEOUT = 1e-6, 600.0  # of ngspice's steps; s
 _MERGED = 1e4  # longest step over the shortest time between samples: see the next line
+_CORNER = 6e-5  # of the longest step: no time point further from a sample stands for it
 _RAMP = 1e-4  # of a held sample, from the voltage before; ngspice merges corners below 5e-5 of the step
 
 
@@ -138,7 +139,7 @@ def simulate(
     jobs = (make_job(deck, libraries, program=ngspice, timeout=timeout) for deck in decks)
     with progress_bar(f"simulating {device.name} in ngspice", progress) as report:
         outcomes = run_jobs(jobs, executor, _counter(report, len(instances)))
-    plots = [_plot(outcome, device, seconds[-1], step) for outcome in outcomes]
+    plots = [_plot(outcome, device, seconds, step) for outcome in outcomes]
 
     def sampled(values: Callable[[Plot], np.ndarray]) -> torch.Tensor:
         # every sample is a corner of the source, where ngspice places a time point
@@ -220,10 +221,11 @@ def _saves(device: Device) -> tuple[Save, ...]:
     return (Current(source=_SOURCE), Voltage(node=_P), *inner)
 
 
-def _plot(outcome: JobResult | CosimError, device: Device, stop: float, step: float) -> Plot:
+def _plot(outcome: JobResult | CosimError, device: Device, seconds: np.ndarray, step: float) -> Plot:
+    """The plot of one run through samples at ``seconds``, which has a time point at each."""
     if isinstance(outcome, CosimError):
         raise outcome
-    analysis = Transient(stop=stop, step=step, max_step=step)
+    analysis = Transient(stop=seconds[-1], step=step, max_step=step)
     reading = read_result(outcome, (analysis,), _saves(device))
     if not reading.converged:
         raise ToolFailed(
@@ -234,4 +236,14 @@ def _plot(outcome: JobResult | CosimError, device: Device, stop: float, step: fl
     (plot,) = reading.plots
     if not usable(plot.values).all():
         raise ToolFailed(f"ngspice answered values of {device.name} that are not finite", log=reading.log)
+    missing = _without_point(seconds, plot["time"], _CORNER * step)
+    if missing is not None:
+        raise ToolFailed(f"ngspice wrote no point at {missing:g} s, where the waveform has a sample")
     return plot
+
+
+def _without_point(seconds: np.ndarray, times: np.ndarray, tolerance: float) -> float | None:
+    """The first of ``seconds`` that none of the rising ``times`` is within ``tolerance`` of; s."""
+    right = np.clip(np.searchsorted(times, seconds), 1, len(times) - 1)
+    away = np.minimum(np.abs(times[right] - seconds), np.abs(times[right - 1] - seconds))
+    return float(seconds[away > tolerance][0]) if (away > tolerance).any() else None

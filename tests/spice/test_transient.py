@@ -11,7 +11,7 @@ import torch
 import cosim
 from cosim.devices.start import tracked_node
 from cosim.errors import SpecError, ToolFailed
-from spice.fake import KLU, fake_ngspice
+from spice.fake import KLU, fake_ngspice, writes
 from tolerances import TRANSIENT, TRANSIENT_REFINED
 
 # model: amplitude (V), frequency (Hz), start (a part of the state range)
@@ -77,3 +77,13 @@ def test_errors(tmp_path):
         ToolFailed, match="ngspice did not get through the waveform with vteam: sample it more"
     ):
         device.simulate([0.0, 0.1], 1.0, state=0.5, engine="ngspice", program=stuck)
+
+
+def test_a_sample_without_a_time_point_is_not_interpolated(tmp_path):
+    """Points are missing although the largest step is kept: the peak at 1 s has none."""
+    names, times = ["time", "v(n1#y)", "v(p)", "i(vdrive)"], [0.0, 0.9, 1.8, 2.5]
+    program = fake_ngspice(tmp_path, writes(names, [[time, 0.0, 0.0, 0.0] for time in times]))
+    with pytest.raises(ToolFailed, match=r"ngspice wrote no point at 1 s, where the waveform has a sample"):
+        cosim.Device("vteam").simulate(
+            [0.0, 0.1, 0.0, 0.0], time=[0.0, 1.0, 1.8, 2.5], state=0.5, engine="ngspice", program=program
+        )
