@@ -52,7 +52,8 @@ class Arithmetic:
         if value.type == wanted:
             return value
         if value.type not in casts:
-            raise parse_error(place, f"a string stands where a number is needed: {value.literal!r}")
+            text = "" if value.literal is None else f": {value.literal!r}"
+            raise parse_error(place, f"a string stands where a number is needed{text}")
         return self.builder.emit(casts[value.type], value)
 
     def to_type(self, value: Value, kind: str, place: Token) -> Value:
@@ -63,7 +64,7 @@ class Arithmetic:
         return self.real(value, place) if kind == "real" else self.integer(value, place)
 
     def _number(self, value: Value, place: Token) -> Value:
-        return self.integer(value, place) if value.type == "boolean" else value
+        return value if value.type in ("real", "integer") else self.integer(value, place)
 
     def common(self, values: Sequence[Value], place: Token) -> list[Value]:
         """The values in one type: string, or real if any is, else integer."""

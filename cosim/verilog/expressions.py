@@ -309,10 +309,8 @@ def _number(token: Token) -> float | int:
     if "'" in text:
         return _sized(token, text.replace(" ", "").replace("\t", "").lower())
     if text.isdigit():
-        value = int(text)
-        if value >= 2**31:
-            return float(value)
-        return value
+        value = float(text)
+        return value if value >= 2**31 else int(text)
     factor = SCALE_FACTORS.get(text[-1], "")
     if factor:
         return float(text[:-1] + factor)
@@ -326,9 +324,9 @@ def _sized(token: Token, text: str) -> int:
     bases = {"b": 2, "o": 8, "d": 10, "h": 16}
     try:
         value = int(rest[1:], bases[rest[0]])
+        bits = int(size) if size else 32
     except ValueError as error:
         raise parse_error(token, f"{token.text} is not a number of base {bases[rest[0]]}") from error
-    bits = int(size) if size else 32
     if not 1 <= bits <= 32 or value >= 2**bits:
         raise parse_error(token, f"{token.text} does not fit its size: an integer has 32 bits")
     return value - 2**32 if value >= 2**31 else value

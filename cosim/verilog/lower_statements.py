@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cosim.devices.ir import Type
+from cosim.devices.ir import Scalar, Type
 from cosim.verilog.expressions import MOST_ELEMENTS
 from cosim.verilog.lower_events import is_start
 from cosim.verilog.lower_expressions import flat
@@ -42,7 +42,7 @@ __all__ = ["StatementLowering", "assignments"]
 
 _TYPES: dict[str, Type] = {"real": "real", "integer": "integer", "string": "string", "genvar": "integer"}
 _MOST_STATEMENTS = 50_000
-_MOST_TURNS = 20_000  # of a loop that is written out
+_PATIENCE = 1000  # turns, before a loop is asked whether it goes on for ever
 
 
 class StatementLowering(OperatorLowering):
@@ -283,7 +283,7 @@ class StatementLowering(OperatorLowering):
             return
         if isinstance(node, For):
             self._assign(node.before)
-        turns = 0
+        turns, known = 0, {}
         while True:
             condition = self.arithmetic.boolean(self.value(node.condition), node.token)
             if condition.literal is None:
@@ -291,12 +291,17 @@ class StatementLowering(OperatorLowering):
             if not condition.literal:
                 return
             turns += 1
-            if turns > _MOST_TURNS:
-                raise refusal(node.token, f"a loop of more than {_MOST_TURNS} turns")
+            if turns >= _PATIENCE and known == (known := self._known()):
+                raise refusal(node.token, "this loop never ends: nothing that it counts changes")
             self.nested(node.body)
             if isinstance(node, For):
                 self._assign(node.after)
         self._running_loop(node)
+
+    def _known(self) -> dict[Key, Scalar]:
+        """The variables whose values are known now."""
+        found = ((key, term.value.literal) for key, term in self.environment.items())
+        return {key: literal for key, literal in found if literal is not None}
 
     def _repeat(self, node: Repeat) -> None:
         """As many turns as the count says when the loop starts."""

@@ -28,7 +28,8 @@ _DROPPED = words(
 _CONDITIONALS = frozenset({"ifdef", "ifndef", "elsif", "else", "endif"})
 _OPEN, _CLOSE = frozenset({"(", "[", "{", "'{", "(*"}), frozenset({")", "]", "}", "*)"})
 _DEEPEST = 64
-_MOST_EXPANSIONS = 1_000_000
+_MOST_EXPANSIONS = 200_000
+_MOST_TOKENS = 500_000  # of macros
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,7 @@ class _Preprocessor:
         self.macros: dict[str, _Macro] = {}
         self.included: set[str] = set()
         self.out: list[Token] = []
-        self.expansions = 0
+        self.expansions = self.placed = 0
 
     def file(self, path: Path, stack: tuple[Path, ...], asked_by: Token | None = None) -> None:
         cursor = _Cursor(tokenize(_read_source(path, asked_by=asked_by), str(path)))
@@ -212,7 +213,9 @@ class _Preprocessor:
             yield use
             return
         self.expansions += 1
-        if name in active or len(active) >= _DEEPEST or self.expansions > _MOST_EXPANSIONS:
+        if self.expansions > _MOST_EXPANSIONS:
+            raise parse_error(use, f"more than {_MOST_EXPANSIONS} uses of macros")
+        if name in active or len(active) >= _DEEPEST:
             raise parse_error(use, f"macro {use.text} expands to itself")
         bound = self._bind(use, macro, cursor, active)
         body: list[Token] = []
@@ -237,6 +240,9 @@ class _Preprocessor:
     def _rescan(self, tokens: list[Token], use: Token, active: tuple[str, ...]) -> Iterator[Token]:
         cursor = _Cursor(tokens)
         while (token := cursor.next()) is not None:
+            self.placed += 1
+            if self.placed > _MOST_TOKENS:
+                raise parse_error(use, f"macros expand to more than {_MOST_TOKENS} words")
             placed = replace(token, file=use.file, line=use.line, column=use.column)
             placed = replace(placed, macro=use.macro or use.text)
             if token.kind == "macro" and token.text[1:] in _CONDITIONALS | {"define", "include", "undef"}:

@@ -15,10 +15,14 @@ from cosim.verilog.tokens import tokenize
 from verilog.host import cell, model
 
 ROOT = Path(__file__).parents[2]
+FOLDERS = ("tests/data/va", "tests/verilog/classic", "examples")
 SOURCES = [
     path.read_text()
     for path in sorted(
-        [*VERILOG_A.glob("*/*.va"), *ROOT.glob("tests/data/va/*.va"), *ROOT.glob("examples/*.va")]
+        [
+            *VERILOG_A.glob("*/*.va"),
+            *(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.va")),
+        ]
     )
 ]
 WORDS = """
@@ -88,6 +92,18 @@ def test_thousands_of_mutants(tmp_path: Path):
 
 
 TOO_LARGE = {
+    "an endless loop": (
+        "for (k = 0; k < 4; k = +1) x = x + V(p, n); I(p, n) <+ x;", "integer k; real x;",
+        "va:4: this loop never ends",
+    ),
+    "macros that double": (
+        "I(p, n) <+ " + "`D(" * 30 + "1" + ")" * 30 + ";", "\n`define D(x) x+x\n", "more than 500000 words"
+    ),
+    "macros in macros": (
+        "I(p, n) <+ `A0 1;",
+        "\n" + "".join(f"`define A{k} `A{k + 1} `A{k + 1}\n" for k in range(40)) + "`define A40 1+\n",
+        "more than 200000 uses of macros",
+    ),
     "an array": ("I(p, n) <+ a[5];", "real a[0:100000000];", "a has 100000001 elements"),
     "a bus": ("I(p, n) <+ 1;", "electrical [0:100000000] k;", "k has 100000001 elements"),
     "a replication": ("I(p, n) <+ 1;", "parameter real b[0:1] = '{100000000{1.0}};", "more than 20000"),
@@ -118,7 +134,10 @@ TOO_LARGE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name in TOO_LARGE if name != "functions"])
+LONG = ("functions", "macros that double", "macros in macros")  # a few seconds until the limit is met
+
+
+@pytest.mark.parametrize("name", [name for name in TOO_LARGE if name not in LONG])
 def test_what_is_too_large_or_too_deep_is_told(name: str):
     body, declarations, message = TOO_LARGE[name]
     with pytest.raises(CosimError, match=message):
@@ -126,8 +145,9 @@ def test_what_is_too_large_or_too_deep_is_told(name: str):
 
 
 @pytest.mark.slow
-def test_functions_that_double_at_each_call_are_told():
-    body, declarations, message = TOO_LARGE["functions"]
+@pytest.mark.parametrize("name", LONG)
+def test_what_doubles_at_each_step_is_told(name: str):
+    body, declarations, message = TOO_LARGE[name]
     with pytest.raises(CosimError, match=message):
         cell(body, declarations)
 
@@ -138,3 +158,9 @@ def test_modules_within_modules_are_counted():
     )
     with pytest.raises(CosimError, match="50 within one another"):
         model(chain + "module m100(p, n); inout p, n; electrical p, n; analog I(p, n) <+ V(p, n); endmodule")
+
+
+@pytest.mark.parametrize("expression", ['-"x"', '+"x"', '~"x"', 'abs("x")', '"x" + "y"', '2 ** "x"', "-s"])
+def test_a_text_is_no_number(expression: str):
+    with pytest.raises(CosimError, match=r"va:5: a string stands where a number is needed"):
+        cell(f"I(p, n) <+ {expression};", '\nparameter string s = "q";')
