@@ -160,7 +160,7 @@ def test_modules_within_modules_are_counted():
         model(chain + "module m100(p, n); inout p, n; electrical p, n; analog I(p, n) <+ V(p, n); endmodule")
 
 
-@pytest.mark.parametrize("expression", ['-"x"', '+"x"', '~"x"', 'abs("x")', '"x" + "y"', '2 ** "x"', "-s"])
+@pytest.mark.parametrize("expression", ['-"x"', '+"x"', '~"x"', 'abs("x")', '2 ** "x"', "-s"])
 def test_a_text_is_no_number(expression: str):
     with pytest.raises(CosimError, match=r"va:5: a string stands where a number is needed"):
         cell(f"I(p, n) <+ {expression};", '\nparameter string s = "q";')
