@@ -94,10 +94,11 @@ def fetch(name: str, key: str, suffix: str, make: Callable[[], bytes]) -> Path:
 
 
 def _find(folder: Path, stem: str, suffix: str) -> Path | None:
-    """The file if its content is that of its name; any other is removed, and so is a folder in its place."""
+    """The file if its content is that of its name; any other is removed, and so is what is no file."""
     for path in folder.glob(f"{glob.escape(stem)}-*{suffix}"):
-        with contextlib.suppress(OSError):  # gone in the meantime, or a folder
-            if path.name == f"{stem}-{_digest(path.read_bytes())}{suffix}":
+        with contextlib.suppress(OSError):  # gone in the meantime
+            # a pipe or a device in its place would be read for ever
+            if path.is_file() and path.name == f"{stem}-{_digest(path.read_bytes())}{suffix}":
                 with contextlib.suppress(OSError):  # a cache that is only read
                     os.utime(path)
                 return path

@@ -29,6 +29,7 @@ DAMAGE = {
     "empty": lambda path: os.truncate(path, 0),
     "one byte changed": lambda path: flip(path),
     "a folder in its place": lambda path: (path.unlink(), path.mkdir(), (path / "file").touch()),
+    "a pipe in its place": lambda path: (path.unlink(), os.mkfifo(path)),
     "junk": lambda path: path.write_text("{}"),
     "a link to nowhere": lambda path: (path.unlink(), path.symlink_to("/nowhere")),
 }

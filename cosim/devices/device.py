@@ -183,8 +183,8 @@ class Device:
 
     @property
     def write_parameter(self) -> str | None:
-        found, name = self.memory is not None and self.memory.switch_found, self._entry.write_parameter
-        return name if name and not (found and name in self._given) else None  # what is given is meant
+        name = self._entry.write_parameter
+        return name if name and name not in self._given else None  # what is given is meant
 
     @property
     def state_scale(self) -> float:

@@ -58,7 +58,7 @@ def as_parameters(ir: DeviceIR, given: Mapping[str, Any]) -> dict[str, Parameter
     """Each value under the parameter's own name: aliases resolved, arrays as their elements."""
     found: dict[str, ParameterValue] = {}
     for name, value in given.items():
-        elements = [p.name for p in ir.parameters if p.array == name]
+        elements = [p.name for p in ir.parameters if name and p.array == name]
         own_name = next((p.name for p in ir.parameters if name in p.aliases), name)
         values = {own_name: value}
         if elements:

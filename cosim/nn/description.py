@@ -61,9 +61,10 @@ def rebuild(saved: Mapping[str, Any], device: Device | None, *, other: bool = Fa
     """
     try:
         given = {name: _built(saved[name]) for name in (*_DECIDE, *_REST) if name != "device"}
-    except (KeyError, TypeError, ValueError) as error:
+        own = _device(saved["device"], device, other)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SpecError(f"the file does not describe hardware of this cosim: {error!r}") from error
-    return Hardware(device=_device(saved["device"], device, other), **given)
+    return Hardware(device=own, **given)
 
 
 def _device(saved: Mapping[str, Any], device: Device | None, other: bool) -> Device:

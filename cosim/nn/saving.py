@@ -22,6 +22,7 @@ from cosim.nn.model import ConvertedModel
 __all__ = ["load", "save"]
 
 _FORMAT, _VERSION = "cosim converted model", 1
+_FIELDS = {"hardware": dict, "layers": list, "engines": dict, "training": bool, "state": dict}
 
 
 def save(model: ConvertedModel, path: str | Path) -> None:
@@ -93,14 +94,17 @@ def load(
     if device is not None:
         as_instance(device, "device", Device, "a cosim.Device")
     document = _read(as_path(path, "path"))
-    described = json.loads(document["hardware"])
-    hardware = rebuild(described, device, other=other_hardware)
-    names = document["layers"]
-    converted = convert_named(hardware, model, names)
+    hardware = rebuild(document["hardware"], device, other=other_hardware)
+    converted = convert_named(hardware, model, document["layers"])
     try:
         converted.load_state_dict(document["state"], other_hardware=other_hardware)
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError) as error:
         raise SpecError(f"model is another network than the one that was saved: {error}") from error
+    if document["engines"].keys() != converted.products.keys():
+        raise SpecError(
+            f"the file has engines for {', '.join(document['engines']) or 'nothing'}, and the network has "
+            f"the products {', '.join(converted.products)}: save it anew"
+        )
     for name, product in converted.products.items():
         product.set_engine(document["engines"][name])
     return converted.train(document["training"])
@@ -133,4 +137,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise ParseError(
             f"version is {shown(document.get('version'))}, this cosim reads {_VERSION}", path=str(path)
         )
-    return document
+    try:
+        found = document | {"hardware": json.loads(document["hardware"])}
+    except (KeyError, TypeError, ValueError):
+        found = document | {"hardware": None}
+    for name, kind in _FIELDS.items():
+        if not isinstance(found.get(name), kind):
+            raise ParseError(
+                f"{name} is {shown(document.get(name))}: the file is damaged, save it anew", path=str(path)
+            )
+    return found

@@ -390,6 +390,7 @@ BAD = [
         r"no bundled model 'memristor': choose from data_driven, .*vteam",
     ),
     (lambda: Device("nowhere.va"), SpecError, r"nowhere.va does not exist"),
+    (lambda: Device("vteam", **{"": 5.0}), SpecError, r"vteam has no parameter ''; it has: .*r_on"),
     (lambda: Device("vteam", ron=5.0), SpecError, r"vteam has no parameter 'ron'; it has: .*r_on"),
     (
         lambda: Device("vteam", r_on=-5.0),

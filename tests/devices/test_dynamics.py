@@ -398,6 +398,17 @@ def test_a_state_for_a_device_without_one() -> None:
         Device(VA / "diode_rs_cj.va").simulate([0.0, 1.0], 1e-9, state=0.5)
 
 
+@pytest.mark.parametrize("engine", ["torch", "ngspice"])
+def test_a_write_parameter_that_is_given_is_meant(engine: str) -> None:
+    """write=0 keeps the state still, also under a voltage that would move it; write=1 is what moves it."""
+    wave = torch.full((5,), -0.5, dtype=torch.float64)
+    paths = {
+        on: Device("vteam", write=on).simulate(wave, 1e-9, state=0.6, engine=engine).state for on in (0, 1)
+    }
+    assert paths[0].tolist() == [0.6] * 5
+    assert float(paths[1][-1]) < 0.5
+
+
 def test_an_unknown_state_node() -> None:
     path, how = VA / "threshold_exp.va", {"state": "x0", "state_range": (0, 1), "write": "write"}
     with pytest.raises(SpecError, match="threshold_exp has no internal node 'w'; it has: a, y"):

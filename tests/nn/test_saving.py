@@ -162,6 +162,17 @@ class Evil:
         return (print, ("run",))
 
 
+@pytest.mark.parametrize("value", [None, 7, {"a": 1}])
+@pytest.mark.parametrize("part", ["hardware", "layers", "engines", "training", "state"])
+def test_a_damaged_part_of_a_file_is_named(tmp_path: Path, part: str, value: Any):
+    path = tmp_path / "model.pt"
+    cosim.save(converted(), path)
+    document = torch.load(path, weights_only=True)
+    torch.save({**document, part: value}, path)
+    with pytest.raises((ParseError, SpecError), match=part.removesuffix("s")):
+        cosim.load(path, network())
+
+
 class OwnEffect(Effect):
     def apply(self, cells: Any, generator: Any) -> Any:
         return cells
