@@ -170,13 +170,19 @@ class StatementLowering(OperatorLowering):
 
     def _contribute(self, node: Contribute) -> None:
         token = node.access.token
+        self._check_target(token)
+        self._add(node.access, self.typed(self.term(node.value), "real", token))
+
+    def _check_target(self, token: Token) -> None:
+        """Of a contribution: an access function, outside of functions and events."""
         if token.text not in self.access:
-            raise parse_error(token, f"{token.text} is not an access function: '<+' needs V(...) or I(...)")
+            raise parse_error(
+                token, f"{token.text} is not an access function: '<+' and ':' need V(...) or I(...)"
+            )
         if self._calling:
             raise parse_error(token, "an analog function cannot contribute: return the value")
         if self._in_event is not None:
             raise refusal(token, "a contribution inside an event: set a variable there, contribute outside")
-        self._add(node.access, self.typed(self.term(node.value), "real", token))
 
     def _add(self, access: Call, term: Term) -> None:
         """Add ``term`` to the flow or potential of a branch; the last of the two kinds rules."""
@@ -199,6 +205,7 @@ class StatementLowering(OperatorLowering):
 
     def _indirect(self, node: Indirect) -> None:
         """A source whose value is an unknown; its equation is the one given."""
+        self._check_target(node.access.token)
         circuit = self.circuit_of(node.access.token)
         index, value = circuit.new_implicit()
         left, right = (

@@ -33,7 +33,11 @@ VARIANTS = {
     "linear_ion_drift": [{}, *({"write": 1, "window": w} for w in range(4))],
     "operators": [{"k": k, "a": a} for k in (-7, -1, 0, 3) for a in (-1.5, 0.0, 2.0)],
 }
-CASES = [(path, parameters) for path in MODELS for parameters in VARIANTS.get(path.stem, [{}])]
+CLASSIC = sorted((Path(__file__).parents[1] / "verilog" / "classic").glob("*.va"))
+CASES = [
+    *((path, parameters) for path in MODELS for parameters in VARIANTS.get(path.stem, [{}])),
+    *(pytest.param(path, {}, marks=pytest.mark.slow) for path in CLASSIC),
+]
 
 
 def compiled(path: Path) -> DeviceIR:

@@ -164,3 +164,15 @@ def test_modules_within_modules_are_counted():
 def test_a_text_is_no_number(expression: str):
     with pytest.raises(CosimError, match=r"va:5: a string stands where a number is needed"):
         cell(f"I(p, n) <+ {expression};", '\nparameter string s = "q";')
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("Vd(p): V(p, n) == 0;", "Vd is not an access function: '<\\+' and ':' need"),
+        ("@(initial_step) V(p): V(p, n) == 0;", "a contribution inside an event"),
+    ],
+)
+def test_an_indirect_contribution_has_a_branch(body: str, message: str):
+    with pytest.raises(CosimError, match=message):
+        cell(body)
