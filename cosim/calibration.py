@@ -16,6 +16,7 @@ from cosim.checks import as_choice, as_instance, as_integer, as_number, as_path,
 from cosim.crossbar import Tile
 from cosim.engines import check_tools, find_engine
 from cosim.errors import ParseError, SpecError
+from cosim.files import write_asked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,11 +70,11 @@ class Calibration:
         return gain * currents + offset
 
     def save(self, path: str | Path) -> None:
-        """Write JSON; ``load`` gives back the same numbers."""
+        """Write JSON; ``load`` gives back the same numbers. SpecError where it cannot be written."""
         path = as_path(path, "path")
         values = {**vars(self), "gain": self.gain.tolist(), "offset": self.offset.tolist()}
         text = json.dumps({"format": _FORMAT, "version": _VERSION, **values}, indent=1, allow_nan=False)
-        path.write_text(text + "\n", encoding="utf-8")
+        write_asked(path, text + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:

@@ -26,7 +26,7 @@ from cosim.crossbar import Tile, Wires
 from cosim.devices.build import compile_seconds
 from cosim.devices.device import Device
 from cosim.engines import ENGINES, check_tools, find_engine
-from cosim.files import check_writable
+from cosim.files import check_writable, write_asked
 from cosim.ladder import LadderReport, compare
 from cosim.spice.netlist import write_netlist
 
@@ -357,7 +357,7 @@ def _tile_summary(report: DemoReport) -> Table:
 
 
 def _write(report: DemoReport, network: DigitsNetwork, folder: Path) -> None:
-    (folder / "report.json").write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
+    write_asked(folder / "report.json", json.dumps(report.to_dict(), indent=1) + "\n")
     console = Console(file=(folder / "report.txt").open("w", encoding="utf-8"), width=110)
     for table in (report, *report.ladders, _tile_summary(report)):
         console.print(table)

@@ -11,7 +11,7 @@ from typing import Any
 from cosim.checks import as_path
 from cosim.errors import SpecError
 
-__all__ = ["check_writable", "write_whole"]
+__all__ = ["check_writable", "write_asked", "write_whole"]
 
 
 def check_writable(folder: Any, *names: str) -> Path:
@@ -35,6 +35,17 @@ def check_writable(folder: Any, *names: str) -> Path:
     except OSError as error:
         raise SpecError(f"{tried} cannot be written ({error.strerror}): name another folder") from error
     return place
+
+
+def write_asked(path: Path, content: bytes | str) -> Path:
+    """``write_whole`` of a file that was asked for; SpecError where it cannot be."""
+    try:
+        write_whole(path, content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise SpecError(
+            f"{path} cannot be written ({error.strerror}): make room, or name another folder"
+        ) from error
+    return path
 
 
 def write_whole(path: Path, content: bytes) -> None:

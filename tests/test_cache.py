@@ -187,6 +187,19 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, no_large_files: None
     assert files(tmp_path) == [path]
 
 
+def test_a_netlist_that_does_not_fit_is_told_and_leaves_no_part_of_a_file(tmp_path: Path):
+    tile = cosim.Tile(cosim.Device("vteam"), state=torch.full((2, 2), 0.5))
+    cosim.write_netlist(tile, tmp_path / "first")  # the library is compiled while there is room
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(SpecError, match=r"device.osdi cannot be written \(File too large\): make room"):
+            cosim.write_netlist(tile, tmp_path / "second")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert files(tmp_path / "second") == []
+
+
 def test_a_compiler_without_space_is_an_error_of_the_tool(folder: Path, no_large_files: None):
     with pytest.raises(ToolFailed, match=r"a job was not finished: OSError: .*File too large; make room in"):
         build_module.build(f"/* {'x' * 5000} */ int f(void) {{ return 1; }}", "large")

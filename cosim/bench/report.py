@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cosim.bench.findings import LINEAR
-from cosim.files import check_writable
+from cosim.files import check_writable, write_asked
 from cosim.text import plain
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def file_names(name: str) -> tuple[str, str, str]:
 def write(document: dict[str, Any], folder: Path, name: str) -> tuple[Path, Path, Path]:
     """Write ``name``.json (the document), .md (all tables) and .png to ``folder``."""
     numbers, text, figure = (check_writable(folder) / file for file in file_names(name))
-    numbers.write_text(json.dumps(plain(document), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    text.write_text(f"# Benchmark\n\n{summary(document)}\n{details(document)}", encoding="utf-8")
+    write_asked(numbers, json.dumps(plain(document), indent=1, allow_nan=False) + "\n")
+    write_asked(text, f"# Benchmark\n\n{summary(document)}\n{details(document)}")
     plot(document).savefig(figure, dpi=110)
     return numbers, text, figure
 

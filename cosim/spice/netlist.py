@@ -13,7 +13,7 @@ import numpy as np
 from cosim.arrays import Array
 from cosim.checks import as_choice, as_instance, as_path
 from cosim.crossbar import Tile
-from cosim.files import check_writable
+from cosim.files import check_writable, write_asked
 from cosim.spice.deck import Deck, DeviceInstance
 from cosim.spice.dialects import ngspice
 from cosim.spice.rules import check_deck
@@ -70,8 +70,7 @@ def write_netlist(
         texts = write(_deck(circuit, None if batches is None else batches[index]))
         files = {name: text.encode("ascii") for name, text in texts.items()} | {LIBRARY: library}
         for file in sorted(files):
-            (place / file).write_bytes(files[file])
-            written.append(place / file)
+            written.append(write_asked(place / file, files[file]))
     return written
 
 
