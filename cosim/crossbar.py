@@ -171,7 +171,7 @@ def _check_choice(device: Device, conductance: Any, state: Any, shape: Any) -> N
 
 def _numbered(device: Device, shape: tuple[int, ...]) -> Device:
     """``device`` with a number of its own for each cell, where the model draws random numbers by it."""
-    if RANDOM_INSTANCE not in device.ir.parameter_names or RANDOM_INSTANCE in device.given:
+    if RANDOM_INSTANCE not in device.parameters or RANDOM_INSTANCE in device.given:
         return device
     cells = torch.arange(math.prod(shape), dtype=torch.float64).reshape(shape)
     return device.replace(**{RANDOM_INSTANCE: cells})

@@ -84,9 +84,10 @@ class _Blocks:
             sides = (
                 [self.blocks[name] for name in block.successors()] if isinstance(block.end, Branch) else []
             )
-            meet = {side.end.target for side in sides if isinstance(side.end, Jump)}
-            if len(meet) == 1 and all(_is_empty(side) and arrivals[side.name] == 1 for side in sides):
-                (self.choices[block.name],) = meet
+            meet = {side.end.target if isinstance(side.end, Jump) else None for side in sides}
+            (target,) = meet if len(meet) == 1 else (None,)
+            if target and all(_is_empty(side) and arrivals[side.name] == 1 for side in sides):
+                self.choices[block.name] = target
         hidden = {side for name in self.choices for side in self.blocks[name].successors()}
         self.shown = [block for block in function.blocks if block.name not in hidden]
 

@@ -10,7 +10,6 @@ import torch
 import cosim
 from cosim.devices.build import compile_model
 from cosim.devices.ir import DeviceIR
-from cosim.errors import SpecError
 from cosim.verilog.compile import compile_verilog
 from tolerances import CLOSED_FORM, NGSPICE_EXACT
 from verilog.host import module, write
@@ -42,12 +41,6 @@ def test_a_note_is_no_part_of_the_model(tmp_path: Path):
     models = [compile_model(write(tmp_path / name, LINES)) for name in ("one", "two")]
     assert models[0].notes != models[1].notes
     assert models[0].digest == models[1].digest
-
-
-def test_a_text_parameter_keeps_its_default(tmp_path: Path):
-    path = write(tmp_path, LINES)
-    with pytest.raises(SpecError, match=r"parameter table of m is a text, .*: write 'a\.tbl' into the file"):
-        cosim.Device(path, table="a.tbl")
 
 
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
