@@ -27,7 +27,8 @@ devices.interp devices.passes
 devices.terminals devices.osdi_names devices.print_kept devices.print_descriptor
 devices.print_blocks
 devices.print_c devices.torch_functions
-devices.trace devices.print_torch devices.print_cells devices.ports devices.hold devices.memory
+devices.trace devices.print_torch devices.print_cells devices.ports devices.hold
+devices.ranges devices.carried devices.memory
 verilog verilog.constants verilog.tokens verilog.preprocess verilog.tree verilog.expressions
 verilog.statements verilog.parser verilog.ssa
 verilog.scope verilog.refusals verilog.arithmetic verilog.circuit verilog.lower_names

@@ -9,7 +9,8 @@ from typing import Any
 
 from cosim.checks import as_integer, as_interval, as_number, as_path, shown
 from cosim.devices.ir import DeviceIR, Scalar
-from cosim.devices.memory import Memory, parameter_range, remembered
+from cosim.devices.memory import Memory, remembered
+from cosim.devices.ranges import parameter_range
 from cosim.errors import SpecError
 from cosim.shipped import VERILOG_A
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from cosim.devices.carried import flags
 from cosim.devices.hold import START
 from cosim.devices.simulated import Simulated
 from cosim.devices.simulator import TEMPERATURE
@@ -60,22 +61,29 @@ def _terminals(device: Simulated) -> Iterator[str]:
 
 
 def _state(device: Simulated) -> str:
+    switches = ", ".join(flags(device.ir))
+    also = f"; {switches}: a switch, carried in a variable" if switches else ""
     if device.state_parameter is None:
-        return "none"
+        return f"none that a cell starts at{also}" if switches else "none"
+    memory = device.memory
     words = state_name(device)
+    if memory is not None and memory.carried is not None:
+        start = memory.carried.start if device.state_parameter == START else words
+        words = f"{memory.carried.variable}, starts at {start}"
     if device.bounded:
         low, high = device.state_range
         words += f", {low:g} to {high:g}"
+    if memory is not None and memory.carried is not None:
+        return words + ", carried in a variable" + also
     if device.state_node is not None and device.state_parameter != START:
         scale = "" if device.state_scale == 1.0 else f"{device.state_scale:g}*"
         words += f", moved by {scale}V({device.state_node})"
-    memory = device.memory
     if memory is not None and memory.found:
         words += "; found: voltages move it, and it rests without"
         words += "".join(f"; V({name}) rests too" for name in memory.others)
     if device.write_parameter:
         words += f"; writing is on while {device.write_parameter} = 1"
-    return words
+    return words + also
 
 
 def _value(value: Any) -> Any:

@@ -287,7 +287,8 @@ class Kept:
 
     initial: a value of ``setup``, what it is wherever time stands still. next: a value of ``evaluate``, what
     it is at the end of an evaluation, and from then on if that time point is accepted. discrete: a
-    switch, which voltages set to one of the values that parameters give.
+    switch, which voltages set to one of the values that parameters give. slopes: derivatives of ``next`` by
+    unknowns, (name, value of ``evaluate``).
     """
 
     name: str
@@ -295,6 +296,7 @@ class Kept:
     initial: str
     next: str
     discrete: bool = False
+    slopes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -406,7 +408,9 @@ def load(text: str, *, path: str | None = None) -> DeviceIR:
             source_digest=data["source_digest"],
             compiler=data["compiler"],
             notes=tuple(data["notes"]),
-            kept=tuple(Kept(**k) for k in data.get("kept", ())),
+            kept=tuple(
+                Kept(**k | {"slopes": tuple((n, v) for n, v in k["slopes"])}) for k in data.get("kept", ())
+            ),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ParseError(f"not a compiled device model: {error!r}", path=path) from error

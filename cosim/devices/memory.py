@@ -7,27 +7,27 @@ they are 0, or that the model itself holds while time stands still.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
+from cosim.devices.carried import Carried, carried_state, moved_start, reals, shown_by_unknown, started_at
 from cosim.devices.hold import START, Start, equation_of, hold
 from cosim.devices.interp import Conditions, run_setup
 from cosim.devices.ir import DeviceIR, Scalar
 from cosim.devices.ports import on_the_way
 from cosim.devices.print_torch import Terms, TorchModel
+from cosim.devices.ranges import parameter_range
 from cosim.errors import CosimError, ModelError
 
-__all__ = ["Memory", "held", "parameter_range", "remembered", "starts_itself"]
+__all__ = ["Memory", "held", "remembered", "starts_itself"]
 
 _VOLTS = (-10.0, -3.0, -1.0, -0.3, 0.3, 1.0, 3.0, 10.0)
 _OTHERS = (0.0, 1.0, 300.0)  # of unknowns that are no voltages of the cell: a temperature may divide by 0
 _PLACES = (-0.15, 0.1, 0.5, 0.9)  # of the state's unknown
 _NOTHING = 1e-9  # relative
 _SAME = 1e-6  # relative, of two slopes that are one
-_RANGE = re.compile(r"from [\[(]([^:]+):([^:]+)[\])]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +47,20 @@ class Memory:
     others: Mapping[str, Start] = field(default_factory=dict)
     found: bool = True  # and not told by the caller
     switch_found: bool = False
+    carried: Carried | None = None  # the variable of the file that is the state
 
 
 def held(ir: DeviceIR, memory: Memory) -> DeviceIR:
     """``ir`` whose state stays where it was set until time runs."""
+    if memory.carried is not None:
+        ir = shown_by_unknown(ir, memory.carried)
     start = Start(value=0.0)
     if memory.absolute:
         start = Start(parameter=memory.parameter, scale=memory.scale, value=memory.start or 0.0)
     for node, place in {memory.node: start, **memory.others}.items():
         ir = hold(ir, node, place)
+    if memory.carried is not None and memory.parameter == START:
+        ir = started_at(ir, memory.carried, START)
     return ir
 
 
@@ -78,7 +83,7 @@ def remembered(
     ways = on_the_way(ir, given, temperature) if node or _in_time(ir) else ()
     names = [node] if node else [n for n in _in_time(ir) if n not in ways]
     if not names:
-        return None
+        return _carried(ir, given, temperature, parameter, write)
     switch = write or _switch(ir, given, temperature, names, parameter)
     probe = _Probe(ir, given, temperature, switch)
     resting = [name for name in _in_time(ir) if name not in ways and probe.rests(name)]
@@ -89,7 +94,7 @@ def remembered(
         starts = {name: probe.start(name, (parameter,)) for name in states}
         states.sort(key=lambda name: starts[name] is None)  # the one that the parameter sets
     if not states:
-        return None
+        return _carried(ir, given, temperature, parameter, write)
     first, *others = states
     found = probe.start(first, (parameter,) if parameter else None)
     if found is None and parameter:
@@ -111,15 +116,25 @@ def remembered(
     )
 
 
-def parameter_range(ir: DeviceIR, name: str) -> tuple[float, float] | None:
-    """The finite range that the model declares for a parameter."""
-    text = next((p.range for p in ir.parameters if p.name == name), "")
-    match = _RANGE.fullmatch(text) or _RANGE.fullmatch(f"from {text}")
-    try:
-        low, high = (float(end) for end in match.groups()) if match else (0.0, 0.0)
-    except ValueError:
+def _carried(
+    ir: DeviceIR, given: Mapping[str, Scalar], temperature: float, parameter: str, write: str
+) -> Memory | None:
+    """The state that a variable carries, in a model without an unknown that does."""
+    if not reals(ir):
         return None
-    return (low, high) if -float("inf") < low < high < float("inf") else None
+    probe = _Probe(ir, given, temperature, write)
+    found = [probe.carried(kept.name, parameter) for kept in reals(ir)]
+    state = next(iter(sorted(filter(None, found), key=lambda each: not each.parameter)), None)
+    if state is None:
+        return None
+    return Memory(
+        node=state.node,
+        parameter=state.parameter or START,
+        start=None if state.parameter else state.start,
+        write=write,
+        found=not parameter,
+        carried=state,
+    )
 
 
 def _as_start(found: Memory | None, constant: float | None) -> Start:
@@ -262,6 +277,50 @@ class _Probe:
             kind = next(each.kind for each in self._ir.nodes if each.name == node)
             return 0.0 if kind == "implicit" else None
         return float(place[0].detach())
+
+    def carried(self, name: str, parameter: str) -> Carried | None:
+        """The state that the variable ``name`` carries, and the parameter that it starts at."""
+        if not self.running.moves_on(name):
+            return None
+        at = {n: float(self._values[n]) for n in self._still.varying}
+        value, slopes = self._variable(self._still, name, at)
+        if slopes is None:
+            return None
+        state = carried_state(self._ir, name, value, slopes, parameter)
+        if state is None:
+            return None
+        if not state.parameter:
+            moved = moved_start(self._ir, name, value + 0.5)
+            model = TorchModel(moved, self._given | self._off, temperature=self._kelvin, initial=True)
+            there, _ = self._variable(model, name, {})
+            return state if self.running.adds_up(name) and abs(there - value - 0.5) <= _SAME else None
+        other, slope = (
+            {**at, state.parameter: float(self._middle()[state.parameter])},
+            slopes[state.parameter],
+        )
+        other[state.parameter] += 0.25 * (other[state.parameter] == at[state.parameter])
+        there, _ = self._variable(self._still, name, other)
+        line = value + slope * (other[state.parameter] - at[state.parameter])
+        straight = abs(there - line) <= _SAME * max(abs(there), abs(line))
+        return replace(state, line=(slope, value - slope * at[state.parameter])) if straight else None
+
+    @staticmethod
+    def _variable(
+        model: TorchModel, name: str, values: Mapping[str, float]
+    ) -> tuple[float, dict[str, float] | None]:
+        """What a variable is while time stands still, and its slopes by parameters; None: by a voltage."""
+        given = {n: torch.tensor(v, dtype=torch.float64, requires_grad=True) for n, v in values.items()}
+        point = [
+            torch.tensor(0.3 + 0.1 * k, dtype=torch.float64, requires_grad=True)
+            for k in range(len(model.nodes))
+        ]
+        value = model.carry(point, given)[model.kept.index(name)]
+        if not value.requires_grad:
+            return float(value), {}
+        grads = torch.autograd.grad(value, [*given.values(), *point], allow_unused=True)
+        numbers = [0.0 if g is None else float(g) for g in grads]
+        slopes = {n: slope for n, slope in zip(given, numbers, strict=False) if slope != 0}
+        return float(value.detach()), None if any(numbers[len(given) :]) else slopes
 
     def _own_place(self, node: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]] | None:
         """Where the equation of ``node`` puts it while time stands still, and the parameters that say so."""

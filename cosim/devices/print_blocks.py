@@ -142,7 +142,7 @@ class _Blocks:
 
 
 def _is_empty(block: Block) -> bool:
-    return not block.code and not block.phis
+    return not block.code and not block.phis and isinstance(block.end, Jump)
 
 
 def _literal(constant: Constant) -> str:

@@ -228,6 +228,14 @@ class TorchModel:
 
         return read
 
+    def moves_on(self, name: str) -> bool:
+        """The kept variable ``name`` counts, and voltages move it on from what it is."""
+        return name in self.kept and self._shape.moves_on([k.name for k in self.ir.kept].index(name))
+
+    def adds_up(self, name: str) -> bool:
+        """The kept variable is more than one of several values that it is set to."""
+        return self._shape.adds_up([k.name for k in self.ir.kept].index(name))
+
     def reads(self, name: str) -> bool:
         """The varying parameter ``name`` counts in a residual, a charge or a slope."""
         outputs = self._shape.outputs

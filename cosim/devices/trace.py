@@ -197,6 +197,26 @@ class Trace:
                 return sorted(found)
             found += more
 
+    def moves_on(self, number: int) -> bool:
+        """The kept variable grows from itself, in the end by a voltage."""
+
+        def reads(value: Operand) -> set[Operand]:
+            return {v for line in live(self.tracer.code, [value]) for v in line.operands} | {value}
+
+        own, every = reads(self.next[number]), set[int]()
+        if f"k{number}" not in own:
+            return False
+        found = own
+        while more := {k for k in range(len(self.next)) if f"k{k}" in found} - every:
+            every |= more
+            found = found.union(*(reads(self.next[k]) for k in more))
+        return any(f"u{k}" in found for k in self.kept)
+
+    def adds_up(self, number: int) -> bool:
+        """The kept variable is computed from what it was, and not only left or set."""
+        code = live(self.tracer.code, [self.next[number]])
+        return any(line.opcode != "select" and f"k{number}" in line.operands for line in code)
+
     def internal(self) -> list[int]:
         return [k for k in self.kept if not self.ir.nodes[k].terminal]
 

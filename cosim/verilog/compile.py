@@ -12,6 +12,7 @@ from cosim.devices import ir
 from cosim.errors import ModelError, ParseError
 from cosim.verilog.derivatives import Differentiated, differentiate
 from cosim.verilog.elaborate import Elaborated, elaborate
+from cosim.verilog.memory import Carried
 from cosim.verilog.parameters import ParameterSetup, set_up_parameters
 from cosim.verilog.parser import parse
 from cosim.verilog.preprocess import preprocess
@@ -100,12 +101,14 @@ def _assemble(module: Module, setup: ParameterSetup, model: Elaborated) -> ir.De
     varying = [value for value in inputs.values() if model.builder.varies(value)]
     done = differentiate(model.builder.root, circuit.probes, outputs, varying, model.memory.same)
     jacobian = _jacobian(model, done)
+    slopes = {each.name: _slopes(model, done, each) for each in carried}
     residuals = [
         (done.values[model.resist[k]], done.values[model.react[k]]) for k in range(len(circuit.nodes))
     ]
     roots = [value for pair in residuals for value in pair]
     roots += [value for entry in jacobian.values() for value in entry]
     roots += [done.values[each.next] for each in carried]
+    roots += [value for own in slopes.values() for value in own.values()]
     hoisted = Region()
     evaluate, moved = hoist(done.builder.root, done.builder.varies, hoisted)
     evaluate, needed = live_items(evaluate, roots)
@@ -139,6 +142,7 @@ def _assemble(module: Module, setup: ParameterSetup, model: Elaborated) -> ir.De
                 initial=names.get(start, start.name),
                 next=done.values[each.next].name,
                 discrete=each.discrete,
+                slopes=tuple((n, value.name) for n, value in slopes[each.name].items()),
             )
             for each, start in zip(carried, initial, strict=True)
         ),
@@ -164,6 +168,19 @@ def _jacobian(model: Elaborated, done: Differentiated) -> dict[tuple[int, int], 
     return {
         place: entry for place, entry in sorted(entries.items()) if not all(v.is_literal(0.0) for v in entry)
     }
+
+
+def _slopes(model: Elaborated, done: Differentiated, variable: Carried) -> dict[str, Value]:
+    """Derivatives of a real variable at the end of an evaluation, by the names of unknowns."""
+    emit, found = done.builder.emit, dict[str, Value]()
+    if variable.value.type == "real" and not variable.name.startswith("$"):
+        for name, slope in done.slopes[variable.next].items():
+            for column, sign in model.circuit.probes[name].parts:
+                node = model.circuit.nodes[column].name
+                before = found.get(node, done.builder.literal(0.0))
+                by = emit("finite", slope) if done.builder.varies(slope) else slope
+                found[node] = emit("fadd" if sign > 0 else "fsub", before, by)
+    return found
 
 
 def _refuse_kept(module: Module, inputs: Mapping[tuple[str, str], Value], needed: set[Value]) -> None:
