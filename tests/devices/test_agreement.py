@@ -84,18 +84,23 @@ def test_c_equals_interpreter(path: Path, parameters: dict[str, float], conditio
         assert_same(expected, found, expected, PRINTERS)
 
 
-def reduce(ir: DeviceIR, setup: Setup, full: Evaluation, model: TorchModel) -> Evaluation:
-    """Rows and columns of merged and removed nodes folded as the torch model folds them."""
-    size, stand = len(ir.nodes), list(range(len(ir.nodes)))
+def stands(ir: DeviceIR, setup: Setup) -> list[int]:
+    """The node that each node is merged with, the first of them; -1: ground."""
+    stand = list(range(len(ir.nodes)))
     for k in sorted(setup.collapsed):
         pair = ir.collapsible[k]
-        if pair.second is not None:
-            kept, merged = sorted((stand[pair.first], stand[pair.second]))
-            stand = [kept if s == merged else s for s in stand]
+        kept, merged = sorted((stand[pair.first], -1 if pair.second is None else stand[pair.second]))
+        stand = [kept if s == merged else s for s in stand]
+    return stand
+
+
+def reduce(ir: DeviceIR, setup: Setup, full: Evaluation, model: TorchModel) -> Evaluation:
+    """Rows and columns of merged and removed nodes folded as the torch model folds them."""
+    size, stand = len(ir.nodes), stands(ir, setup)
     names = [node.name for node in ir.nodes]
     matrix = np.zeros((len(model.nodes), size))
     for k in range(size):
-        if names[stand[k]] in model.nodes:
+        if stand[k] >= 0 and names[stand[k]] in model.nodes:
             matrix[model.nodes.index(names[stand[k]]), k] = 1.0
     return Evaluation(
         matrix @ full.resist,
@@ -133,9 +138,8 @@ def test_torch_equals_interpreter(path: Path, parameters: dict[str, float], cond
     names = [node.name for node in ir.nodes]
     batch = torch.tensor(points(ir), dtype=torch.float64)
     merged = batch.clone()
-    for k in [*setup.collapsed] * len(setup.collapsed):  # merged nodes have one voltage, chains too
-        pair = ir.collapsible[k]
-        merged[:, pair.first] = 0.0 if pair.second is None else merged[:, pair.second]
+    for k, stand in enumerate(stands(ir, setup)):  # merged nodes have one voltage
+        merged[:, k] = batch[:, stand] if stand >= 0 else 0.0
     for k, name in enumerate(names):  # a node that the torch model removed is where its equation says
         stays = name in model.nodes or any(
             k in (ir.collapsible[c].first, ir.collapsible[c].second) for c in setup.collapsed
