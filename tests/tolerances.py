@@ -17,7 +17,7 @@ NGSPICE_NEWTON = 1e-8
 # relative: interpreter, C and torch evaluate the same SSA in float64; libm differs in the last bits
 PRINTERS = 1e-12
 # A, and C: the difference of two that are equal but for rounding, such as of a channel without a voltage
-LEAST_CURRENT = 1e-27
+LEAST_CURRENT = 1e-23
 # relative: two compilers of one Verilog-A text, each with its own order of operations (issue target)
 COMPILERS = 1e-9
 # relative: terminal currents of the two in one circuit of ngspice, solved to 1e-8 (issue target)
