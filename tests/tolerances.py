@@ -207,3 +207,7 @@ CHANCE = 1e-3
 OPERATOR_STEP = 0.05
 # relative, of the distance of samples: where a crossing that a file gives no tolerance for is found
 EVENT_TIME = 1e-3
+# relative, of the largest current: loops of models in users' styles against solve_ivp (issue target)
+STYLES_SHORT = 5e-3
+# relative, of the largest current: the same with ten times as many samples (issue target)
+STYLES_REFINED = 1e-3

@@ -15,7 +15,7 @@ import torch
 from cosim.devices.carried import Carried, carried_state, moved_start, reals, shown_by_unknown, started_at
 from cosim.devices.hold import START, Start, equation_of, hold
 from cosim.devices.interp import Conditions, run_setup
-from cosim.devices.ir import DeviceIR, Scalar
+from cosim.devices.ir import RANDOM_INSTANCE, DeviceIR, Scalar
 from cosim.devices.ports import on_the_way
 from cosim.devices.print_torch import Terms, TorchModel
 from cosim.devices.ranges import parameter_range
@@ -87,6 +87,8 @@ def remembered(
     switch = write or _switch(ir, given, temperature, names, parameter)
     probe = _Probe(ir, given, temperature, switch)
     resting = [name for name in _in_time(ir) if name not in ways and probe.rests(name)]
+    if not (parameter or node):
+        resting = [name for name in resting if not probe.starts_apart(name)]
     states = [node, *(name for name in resting if name != node)] if node else resting
     if node and not parameter and not resting:  # it relaxes, so nobody has to say where it is
         return None
@@ -180,6 +182,8 @@ class _Probe:
         self._on = {switch: 1} if switch else {}
         self._off = {switch: 0} if switch else {}
         self._electrical = on_the_way(ir, given, temperature)
+        # currents that voltages drive: 0 where they are
+        self._flows = {node.name for node in ir.nodes if node.kind == "flow"}
 
     @functools.cached_property
     def running(self) -> TorchModel:
@@ -248,7 +252,7 @@ class _Probe:
         return tuple(torch.as_tensor(x).to(volt).expand_as(volt) for x in (terms.resist[row], slope))  # type: ignore[return-value]  # two of them
 
     def _is_voltage(self, name: str) -> bool:
-        return name in self._ir.terminals or name in self._electrical
+        return name in self._ir.terminals or name in self._electrical or name in self._flows
 
     def _place(self, model: TorchModel, node: str) -> tuple[int, int]:
         row = self._ir.nodes[equation_of(self._ir, node)].name
@@ -269,6 +273,19 @@ class _Probe:
         """The parameter (one of ``among``) that ``node`` starts at, or is a deviation from."""
         names = [n for n in self.running.varying if among is None or n in among]
         return self._absolute(node, names) or self._deviation(node, names)
+
+    def starts_apart(self, node: str) -> bool:
+        """The file starts ``node`` by several parameters or by chance: no one parameter says where."""
+        found = self._own_place(node)
+        if found is None or self._absolute(node, self.running.varying) is not None:
+            return False
+        place, given = found
+        if place.requires_grad:
+            grads = torch.autograd.grad(place, list(given.values()), allow_unused=True, retain_graph=True)
+            if any(grad is not None and float(grad) != 0 for grad in grads):
+                return True
+        other = self._own_place(node, {RANDOM_INSTANCE: 1.0})
+        return other is not None and float(other[0].detach()) != float(place.detach())
 
     def constant(self, node: str) -> float | None:
         """Where the model itself starts ``node``; None where it does not say so."""
@@ -322,10 +339,13 @@ class _Probe:
         slopes = {n: slope for n, slope in zip(given, numbers, strict=False) if slope != 0}
         return float(value.detach()), None if any(numbers[len(given) :]) else slopes
 
-    def _own_place(self, node: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]] | None:
+    def _own_place(
+        self, node: str, others: Mapping[str, float] | None = None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]] | None:
         """Where the equation of ``node`` puts it while time stands still, and the parameters that say so."""
+        values = {**self._values, **(others or {})}
         given = {
-            name: torch.tensor(float(self._values[name]), dtype=torch.float64, requires_grad=True)
+            name: torch.tensor(float(values[name]), dtype=torch.float64, requires_grad=True)
             for name in self._still.varying
         }
         like = torch.zeros((), dtype=torch.float64)
