@@ -38,7 +38,8 @@ verilog.lower_tasks verilog.lower_events verilog.lower_operators verilog.lower_s
 verilog.lower_functions verilog.rules verilog.derivatives
 verilog.parameters verilog.regions verilog.memory verilog.elaborate verilog.compile
 devices.build devices.catalogue devices.inverse devices.simulated devices.states
-devices.static devices.tableau devices.small_circuits devices.integrator devices.print_steps devices.compiled
+devices.static devices.branches
+devices.tableau devices.small_circuits devices.integrator devices.print_steps devices.compiled
 devices.adjoint
 devices.driven devices.drive devices.start devices.dynamics
 devices.values devices.describe devices.device devices.held

@@ -22,7 +22,8 @@ from cosim.arrays import (
     check_finite,
     check_positive,
 )
-from cosim.checks import as_instance, as_shape
+from cosim.checks import as_flag, as_instance, as_shape
+from cosim.devices.branches import branch_currents
 from cosim.devices.build import build, compile_model
 from cosim.devices.catalogue import CATALOGUE, bundled_entry, remember, user_entry
 from cosim.devices.describe import describe, short
@@ -257,8 +258,6 @@ class Device:
         if self.ports.ground:
             check_floating(self.ir, self._numbers, self.temperature)
 
-    # --- other values -------------------------------------------------------------------------------
-
     def replace(
         self, /, *, temperature: ParameterValue | None = None, **parameters: ParameterValue
     ) -> Device:
@@ -298,10 +297,13 @@ class Device:
 
     # --- static I-V ---------------------------------------------------------------------------------
 
-    def current(self, voltage: Array, state: Array | None = None, **driven: Array) -> torch.Tensor:
+    def current(
+        self, voltage: Array, state: Array | None = None, *, branches: bool = False, **driven: Array
+    ) -> torch.Tensor:
         """Static current (A) into p at ``voltage`` (V, p against n) and ``state``; differentiable.
 
         driven: voltage against n (V) of every terminal in ``driven``, by its name. All broadcast.
+        branches: all solutions of a model with internal feedback, as ``branches.branch_currents`` says.
 
         >>> float(Device("stanford_pku").current(1.0, 0.2e-9))  # doctest: +ELLIPSIS
         0.01226...
@@ -310,6 +312,8 @@ class Device:
         cells = None if self.state_parameter is None and state is None else self.check_state(state)
         others = check_driven(self, driven)
         self._check_shapes(voltage=volts, **({} if cells is None else {"state": cells}), **others)
+        if as_flag(branches, "branches"):
+            return branch_currents(self._static, volts, self._varying(cells), tuple(others.values()))
         found = self.current_and_slope(volts, cells, driven=tuple(others.values()))[0]
         return found_current(self._static, found, volts, cells)
 
@@ -447,8 +451,6 @@ class Device:
         assert self.cell_loop is not None
         return self.cell_loop.fields(self._varying(state, parameters))
 
-    # --- inside -------------------------------------------------------------------------------------
-
     @functools.cached_property
     def _traced(self) -> Callable[..., TorchModel]:
         """Traces the model, once for the same values: ``replace`` shares it, as a spread is drawn often."""
@@ -457,9 +459,8 @@ class Device:
         def trace(
             fixed: Any, varying: frozenset[str], static: bool, kelvin: float, grounded: bool
         ) -> TorchModel:
-            ir = self.ir
-            zero = ir.terminals[1:2] if grounded else ()
-            return TorchModel(ir, dict(fixed), varying, static=static, grounded=zero, temperature=kelvin)
+            zero = self.ir.terminals[1:2] if grounded else ()
+            return TorchModel(self.ir, dict(fixed), varying, static=static, grounded=zero, temperature=kelvin)
 
         return trace
 

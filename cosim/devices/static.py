@@ -16,7 +16,15 @@ from cosim.devices.ir import DeviceIR, Scalar
 from cosim.devices.print_torch import Terms, TorchModel
 from cosim.errors import ModelError, SolveError
 
-__all__ = ["check_floating", "current_and_slope", "found_current", "terminal_currents"]
+__all__ = [
+    "check_floating",
+    "current_and_slope",
+    "found_current",
+    "newton",
+    "newton_step",
+    "spread",
+    "terminal_currents",
+]
 
 _NEWTON_STEPS = 60
 _PATIENCE = 25  # steps of at most 1 V, before an ohmic node may go to kilovolts
@@ -38,7 +46,7 @@ def current_and_slope(
     driven: voltages of the other terminals, which are not grounded. NaN in cells whose internal nodes have
     no solution that is found.
     """
-    ends, shape = _spread(model, [voltage, *driven], parameters)
+    ends, shape = spread(model, [voltage, *driven], parameters)
     volts = ends[0]
     terms = _solve_internal(model, ends, parameters)
     current = _tensor(terms.resist[0], volts).expand(shape)
@@ -55,13 +63,13 @@ def terminal_currents(
     state: torch.Tensor | None,
 ) -> dict[str, torch.Tensor]:
     """Current (A) into each terminal of ``model``, which has none at ground; or SolveError."""
-    ends, shape = _spread(model, list(voltages.values()), parameters)
+    ends, shape = spread(model, list(voltages.values()), parameters)
     terms = _solve_internal(model, ends, parameters)
     currents = {n: _tensor(terms.resist[k], ends[k]).expand(shape) for k, n in enumerate(voltages)}
     return {n: found_current(model, current, voltages[n], state) for n, current in currents.items()}
 
 
-def _spread(
+def spread(
     model: TorchModel, ends: list[torch.Tensor], parameters: Mapping[str, torch.Tensor]
 ) -> tuple[list[torch.Tensor], torch.Size]:
     """Terminal voltages of one shape, and the shape of the cells.
@@ -113,14 +121,14 @@ def _solve_internal(
         start = [torch.zeros_like(like) for _ in range(count)]
         # whole steps from 0 first, as a simulator's operating point: of several roots its own is found
         near = _from_zero(model, terminals, parameters, count)
-        inner, found = _newton(model, terminals, parameters, near, whole=True)
+        inner, found = newton(model, terminals, parameters, near, whole=True)
         if not bool(found.all()):
-            careful, cut = _newton(model, terminals, parameters, start)
+            careful, cut = newton(model, terminals, parameters, start)
             inner = [torch.where(found, u, v) for u, v in zip(inner, careful, strict=True)]
             found = found | cut
         if not bool(found.all()):
             inner = _ramped(model, terminals, parameters, inner, ~found)
-    step = _newton_step(model([*terminals, *inner], parameters), len(terminals), count, like)
+    step = newton_step(model([*terminals, *inner], parameters), len(terminals), count, like)
     inner = [u + s for u, s in zip(inner, step, strict=True)]
     return model([*terminals, *inner], parameters)
 
@@ -134,11 +142,11 @@ def _from_zero(
     inner = range(first, first + count)
     moved = _block(terms, inner, range(first), like) @ torch.stack(terminals, -1).unsqueeze(-1)
     resist = [_tensor(terms.resist[k], like).expand(like.shape) + moved[..., k - first, 0] for k in inner]
-    step = _newton_step(replace(terms, resist=[*terms.resist[:first], *resist]), first, count, like)
+    step = newton_step(replace(terms, resist=[*terms.resist[:first], *resist]), first, count, like)
     return [torch.where(torch.isfinite(x), x, 0.0) for x in step]
 
 
-def _newton(
+def newton(
     model: TorchModel,
     terminals: list[torch.Tensor],
     parameters: Mapping[str, torch.Tensor],
@@ -158,7 +166,7 @@ def _newton(
     found = torch.zeros_like(like, dtype=torch.bool)
     for iteration in range(_NEWTON_STEPS):
         terms = model([*terminals, *trial.unbind(-1)], parameters)
-        step = torch.stack(_newton_step(terms, len(terminals), count, like), -1)
+        step = torch.stack(newton_step(terms, len(terminals), count, like), -1)
         usable = torch.isfinite(step).all(-1, keepdim=True)
         settled = (step.abs() <= _INTERNAL_TOLERANCE * trial.abs().clamp(min=1.0)).all(-1)
         good = torch.where(usable, trial, good)
@@ -187,13 +195,13 @@ def _ramped(
     own = {name: p.expand(lost.shape)[lost] for name, p in parameters.items()}
     here = [torch.zeros_like(full[0]) for _ in inner]
     part, step = torch.zeros_like(full[0]), torch.full_like(full[0], _FIRST_RAMP)
-    here, found = _newton(model, [0.0 * v for v in full], own, here)
+    here, found = newton(model, [0.0 * v for v in full], own, here)
     moving = found.clone()
     for _ in range(_RAMP_STEPS):
         if not bool(moving.any()):
             break
         wanted = torch.where(moving, (part + step).clamp(max=1.0), part)
-        there, found = _newton(model, [wanted * v for v in full], own, here)
+        there, found = newton(model, [wanted * v for v in full], own, here)
         good = moving & found
         here = [torch.where(good, new, old) for new, old in zip(there, here, strict=True)]
         part = torch.where(good, wanted, part)
@@ -234,7 +242,7 @@ def _tensor(value: torch.Tensor | float, like: torch.Tensor) -> torch.Tensor:
     return value if isinstance(value, torch.Tensor) else like.new_tensor(value)
 
 
-def _newton_step(terms: Terms, first: int, count: int, like: torch.Tensor) -> list[torch.Tensor]:
+def newton_step(terms: Terms, first: int, count: int, like: torch.Tensor) -> list[torch.Tensor]:
     """Newton step of the unknowns from ``first`` on."""
     inner = range(first, first + count)
     residual = torch.stack([_tensor(terms.resist[k], like).expand(like.shape) for k in inner], -1)

@@ -60,3 +60,19 @@ def test_the_root_is_that_of_ngspice_from_0(tmp_path: Path, name: str) -> None:
             compared += 1
             break
     assert compared >= 5
+
+
+def test_all_roots_of_a_cubic(tmp_path: Path) -> None:
+    path = tmp_path / "cubic.va"
+    path.write_text(
+        '`include "disciplines.vams"\nmodule cubic(p, n); inout p, n; electrical p, n, s;\n'
+        f"analog begin {FEEDBACK['cubic']} end\nendmodule\n"
+    )
+    device, volts = Device(path), np.linspace(-1.1, 1.1, 23)
+    found = device.current(volts, branches=True).numpy()
+    assert found.shape == (3, 23)
+    for volt, own in zip(volts, found.T, strict=True):
+        roots = np.roots([1.0, 0.0, -1.0, -volt])
+        real = 1e-3 * np.sort(roots[np.abs(roots.imag) < 1e-9].real)
+        np.testing.assert_allclose(own[: len(real)], real, rtol=MILLIONTHS, atol=1e-12)
+        assert np.isnan(own[len(real) :]).all()
