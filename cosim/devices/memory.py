@@ -308,7 +308,7 @@ class _Probe:
             return None
         if not state.parameter:
             moved = moved_start(self._ir, name, value + 0.5)
-            model = TorchModel(moved, self._given | self._off, temperature=self._kelvin, initial=True)
+            model = TorchModel(moved, {**self._given, **self._off}, temperature=self._kelvin, initial=True)
             there, _ = self._variable(model, name, {})
             return state if self.running.adds_up(name) and abs(there - value - 0.5) <= _SAME else None
         other, slope = (
