@@ -209,5 +209,5 @@ OPERATOR_STEP = 0.05
 EVENT_TIME = 1e-3
 # relative, of the largest current: loops of models in users' styles against solve_ivp (issue target)
 STYLES_SHORT = 5e-3
-# relative, of the largest current: the same with ten times as many samples (issue target)
+# relative, of the largest current: the same with ten times as many samples or more (issue target)
 STYLES_REFINED = 1e-3
