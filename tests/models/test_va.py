@@ -200,6 +200,7 @@ STEEP = [
 def test_everything_is_finite_far_outside(name: str, given: dict[str, float]):
     model, entry = compiled(name), CATALOGUE[name]
     parameters = model.parameters()
+    assert entry.state_range is not None
     low, high, scale = (
         parameters[value] if isinstance(value, str) else value
         for value in (*entry.state_range, entry.state_scale)
