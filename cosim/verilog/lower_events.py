@@ -10,7 +10,7 @@ from cosim.verilog.lower_tasks import TaskLowering
 from cosim.verilog.scope import Slot, Term
 from cosim.verilog.ssa import Value
 from cosim.verilog.tokens import Token, parse_error, refusal
-from cosim.verilog.tree import Call, Event, Statement
+from cosim.verilog.tree import Call, Event, Statement, Text
 
 __all__ = ["EventLowering", "is_start"]
 
@@ -118,6 +118,7 @@ class EventLowering(TaskLowering):
         outer, self._in_event = self._in_event, node.token
         starts = tuple(event for event in node.events if event.token.text in _STARTS)
         if starts:
+            self._note_analyses(starts)
             self._start(replace(node, events=starts))
         for event in node.events:
             name = event.token.text
@@ -129,6 +130,14 @@ class EventLowering(TaskLowering):
                 known = "initial_step, initial_instance, cross, above, timer, final_step"
                 raise refusal(event.token, f"event {name} is not known: cosim has {known}")
         self._in_event = outer
+
+    def _note_analyses(self, starts: tuple[Call, ...]) -> None:
+        """A start for some analyses is that of all: a read sees the state that a transient starts from."""
+        for start in starts:
+            named = {text.value for text in start.arguments if isinstance(text, Text)}
+            if named and named.isdisjoint(("static", "dc", "op", "ic")):
+                event = f"@({start.token.text}) for {', '.join(sorted(named))}"
+                self.notes.append(f"{start.token.where}: {event} is the start of every analysis")
 
     def _start(self, node: Event) -> None:
         """What depends on parameters alone is the initial value; all else a condition sets at the start."""

@@ -14,7 +14,7 @@ import torch
 import cosim
 from cosim.errors import ModelError, ParseError, SpecError
 from tolerances import EVENT_TIME
-from verilog.host import cell
+from verilog.host import cell, current
 from verilog.test_memory import device, sine
 
 ENGINES = ["torch", "ngspice"]
@@ -177,3 +177,13 @@ def test_bound_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_refusals(body: str, error: type, message: str):
     with pytest.raises(error, match=message):
         cell(body + "I(p, n) <+ x;", "real x;")
+
+
+@pytest.mark.parametrize(
+    ("analyses", "noted"), [('("tran")', True), ('("static", "tran")', False), ("", False)]
+)
+def test_a_start_for_some_analyses_is_told(analyses: str, noted: bool):
+    """What a transient starts from is what a read sees, too."""
+    ir = cell(f"@(initial_step{analyses}) x = 2m; I(p, n) <+ x*V(p, n);", "real x;")
+    assert any("is the start of every analysis" in note for note in ir.notes) is noted
+    assert current(ir, 0.5) == pytest.approx(1e-3, rel=1e-15)
