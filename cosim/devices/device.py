@@ -427,17 +427,19 @@ class Device:
         self,
         *,
         static: bool,
+        initial: bool = False,
         extra: Mapping[str, Scalar] = MappingProxyType({}),
         grounded: bool = True,
     ) -> TorchModel:
-        """The model as a torch function. extra: fixed parameters. grounded: the n terminal is at 0 V."""
+        """As a torch function. extra: fixed parameters. grounded: n at 0 V. initial: before a transient."""
         fixed = {name: v for name, v in self._sampled.items() if not isinstance(v, torch.Tensor)}
         varying = {name for name, v in self._sampled.items() if isinstance(v, torch.Tensor)}
         if self.state_parameter is not None:
             fixed.pop(self.state_parameter, None)
             varying.add(self.state_parameter)
         values = tuple(sorted({**fixed, **extra}.items()))
-        return self._traced(values, frozenset(varying), static, self.temperature, grounded)
+        how = {"static": static, "initial": initial, "temperature": self.temperature}
+        return self._traced(values, frozenset(varying), grounded, **how)
 
     @functools.cached_property
     def cell_loop(self) -> CellLoop | None:
@@ -456,11 +458,9 @@ class Device:
         """Traces the model, once for the same values: ``replace`` shares it, as a spread is drawn often."""
 
         @functools.lru_cache(maxsize=_TRACES)
-        def trace(
-            fixed: Any, varying: frozenset[str], static: bool, kelvin: float, grounded: bool
-        ) -> TorchModel:
+        def trace(fixed: Any, varying: frozenset[str], grounded: bool, **how: Any) -> TorchModel:
             zero = self.ir.terminals[1:2] if grounded else ()
-            return TorchModel(self.ir, dict(fixed), varying, static=static, grounded=zero, temperature=kelvin)
+            return TorchModel(self.ir, dict(fixed), varying, grounded=zero, **how)
 
         return trace
 

@@ -265,7 +265,8 @@ def _problem(device: Simulated, drive: Drive, state: torch.Tensor | None) -> Pro
     write, cells = device.write_parameter, drive.voltage.shape[1:]
     model, on = _moving(device), {write: 1} if write else {}
     # with the state held, all else is at rest as it will run
-    still = device.torch_model(static=True, extra=on if device.state_node else dict.fromkeys(on, 0))
+    extra = on if device.state_node else dict.fromkeys(on, 0)
+    still = device.torch_model(static=True, initial=True, extra=extra)
 
     def spread(names: Sequence[str]) -> dict[str, torch.Tensor]:
         found = {name: _parameter(device, name, state) for name in names}

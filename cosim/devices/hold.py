@@ -7,6 +7,7 @@ stands still.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from cosim.devices.ir import (
@@ -50,10 +51,14 @@ def equation_of(ir: DeviceIR, node: str) -> int:
     return column if column in rows or not rows else rows[0]
 
 
-def hold(ir: DeviceIR, node: str, start: Start) -> DeviceIR:
-    """``ir`` whose unknown ``node`` is at ``start`` in an operating point, and free while time runs."""
+def hold(ir: DeviceIR, node: str, start: Start, *, muted: Collection[str] = ("ic",)) -> DeviceIR:
+    """``ir`` whose unknown ``node`` is at ``start`` in an operating point, and free while time runs.
+
+    muted: analyses that are answered with 0. A file that starts its state by analysis("ic") would have its
+    charge jump when time begins.
+    """
     column, row = [each.name for each in ir.nodes].index(node), equation_of(ir, node)
-    fork = _Fork(ir.evaluate, f"hold{column}", node, start)
+    fork = _Fork(ir.evaluate, f"hold{column}", node, start, muted)
     residuals = [
         Residual(fork.join(old.resist, fork.away), old.react) if k == row else old
         for k, old in enumerate(ir.residuals)
@@ -101,8 +106,11 @@ def _with_default(setup: Function, at: str, value: float) -> Function:
 class _Fork:
     """``function`` with a fork at its end: one side while time runs, the other before."""
 
-    def __init__(self, function: Function, name: str, node: str, start: Start) -> None:
+    def __init__(
+        self, function: Function, name: str, node: str, start: Start, muted: Collection[str]
+    ) -> None:
         self._function, self._name, self._node, self._start = function, name, node, start
+        self._muted = muted
         self._joined: list[Phi] = []
         self.zero, self.one, self.away = f"{name}_zero", f"{name}_one", f"{name}_away"
 
@@ -128,8 +136,7 @@ class _Fork:
             inputs.append(Input(told, "parameter", start.parameter, "real"))
             constants.append(Constant(scale, "real", start.scale))
             code.insert(0, Instruction(at, "fdiv", (told, scale)))
-        # a file that starts its state by analysis("ic") would have its charge jump when time begins
-        starts = {c.value for c in function.constants if c.literal == "ic"}
+        starts = {c.value for c in function.constants if c.literal in self._muted}
         constants.append(Constant(f"{self._name}_never", "string", "never"))
         never = Instruction("", "analysis", (f"{self._name}_never",))
         blocks = [

@@ -57,8 +57,9 @@ def held(ir: DeviceIR, memory: Memory) -> DeviceIR:
     start = Start(value=0.0)
     if memory.absolute:
         start = Start(parameter=memory.parameter, scale=memory.scale, value=memory.start or 0.0)
+    muted = ("ic",) if memory.carried is None else ()  # a variable has no charge that could jump
     for node, place in {memory.node: start, **memory.others}.items():
-        ir = hold(ir, node, place)
+        ir = hold(ir, node, place, muted=muted)
     if memory.carried is not None and memory.parameter == START:
         ir = started_at(ir, memory.carried, START)
     return ir

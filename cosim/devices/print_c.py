@@ -226,7 +226,8 @@ class _Printer:
             out.line("(void)handle; (void)shared; (void)paras; (void)flags; (void)solved; (void)node;")
             out.line("const bool running = (flags & ANALYSIS_TRAN) && info->abstime > 0.0; (void)running;")
             out.line("/* what precedes a transient is static, whatever flags a simulator gives it */")
-            out.line("if ((flags & ANALYSIS_TRAN) && !running) flags |= ANALYSIS_STATIC | ANALYSIS_IC;")
+            static = "ANALYSIS_STATIC | ANALYSIS_IC | ANALYSIS_DC"
+            out.line(f"if ((flags & ANALYSIS_TRAN) && !running) flags |= {static};")
             print_accept(ir, out)
             self.function(ir.evaluate, self.eval_input)
             print_candidate(ir, out)

@@ -132,3 +132,16 @@ def test_what_is_no_state(tmp_path: Path, declarations: str, body: str, words: s
 
 def test_the_example() -> None:
     assert "state: w, starts at w_init, 0 to 1, carried in a variable" in str(Device(EXAMPLE))
+
+
+@pytest.mark.parametrize("engine", ["torch", "ngspice"])
+@pytest.mark.parametrize(
+    "start", ['analysis("dc") || analysis("ic")', 'analysis("ic")', 'analysis("dc")', 'analysis("static")']
+)
+def test_a_start_in_an_operating_point_is_that_of_a_transient(tmp_path: Path, start: str, engine: str):
+    body = START.replace("@(initial_step)", f"if ({start})")
+    own = device(tmp_path, PARAMETER, f"{body} {MOVE} {READ}")
+    time = np.linspace(0.0, 1e-5, 101)
+    volts = np.sin(2e5 * np.pi * time)
+    trace = own.simulate(volts, time[1], engine=engine)
+    assert trace.state.numpy() == pytest.approx(euler(time, volts, 0.3), abs=FILE_EULER)
