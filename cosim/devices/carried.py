@@ -23,6 +23,7 @@ from cosim.devices.ir import (
     Return,
     validate,
 )
+from cosim.devices.passes import fix_inputs
 from cosim.devices.ranges import parameter_range
 
 __all__ = ["Carried", "carried_state", "flags", "moved_start", "reals", "shown_by_unknown", "started_at"]
@@ -133,13 +134,8 @@ def reals(ir: DeviceIR) -> list[Kept]:
 
 def without_first_step(ir: DeviceIR) -> DeviceIR:
     """``ir`` in which @(initial_step) does nothing: its variables are read as they are at the start."""
-    starting = [source for source in ir.evaluate.inputs if source.kind == "starting"]
-    evaluate = replace(
-        ir.evaluate,
-        inputs=tuple(source for source in ir.evaluate.inputs if source.kind != "starting"),
-        constants=(*ir.evaluate.constants, *(Constant(each.value, "boolean", False) for each in starting)),
-    )
-    return replace(ir, evaluate=evaluate)
+    starting = [source.value for source in ir.evaluate.inputs if source.kind == "starting"]
+    return replace(ir, evaluate=fix_inputs(ir.evaluate, dict.fromkeys(starting, False)))
 
 
 def _kept(ir: DeviceIR, state: Carried) -> Kept:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import networkx as nx
 
 from cosim.devices.interp import SCALAR
-from cosim.devices.ir import OPCODES, Branch, Function, Input, Instruction, Jump, Scalar, Type
+from cosim.devices.ir import OPCODES, Branch, Constant, Function, Input, Instruction, Jump, Scalar, Type
 from cosim.errors import ModelError
 
-__all__ = ["Effect", "Known", "Operand", "Straight", "Tracer", "live"]
+__all__ = ["Effect", "Known", "Operand", "Straight", "Tracer", "fix_inputs", "live"]
 
 _VISITS = 20_000  # blocks; a loop that needs more is not a loop with constant bounds
 
@@ -238,6 +238,16 @@ class _Walk:
             self.values[code.result] = self.call(code.opcode, operands)
         else:
             self.values[code.result] = self.tracer.emit(code.opcode, *operands, when=when)
+
+
+def fix_inputs(function: Function, known: Mapping[str, Scalar]) -> Function:
+    """``function`` whose inputs with these values are constants."""
+    fixed = [source for source in function.inputs if source.value in known]
+    return replace(
+        function,
+        inputs=tuple(source for source in function.inputs if source.value not in known),
+        constants=(*function.constants, *(Constant(s.value, s.type, known[s.value]) for s in fixed)),
+    )
 
 
 def live(code: Iterable[Straight], roots: Iterable[Operand]) -> list[Straight]:

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from cosim.devices.ir import (
     Collapse,
-    Constant,
     DeviceIR,
     Function,
     Input,
@@ -20,6 +19,7 @@ from cosim.devices.ir import (
     node_pair,
     validate,
 )
+from cosim.devices.passes import fix_inputs
 
 __all__ = ["rewire"]
 
@@ -82,14 +82,15 @@ def _at_ground(evaluate: Function, grounded: Collection[str]) -> Function:
     """``evaluate`` with these nodes at 0 V."""
     inputs: list[Input] = []
     signs: list[Instruction] = []
-    zeros: list[Constant] = []
+    zeros: list[str] = []
     for source in evaluate.inputs:
         ends = node_pair(source.name) if source.kind == "voltage" else (source.name, None)
         left = [end for end in ends if end is not None and end not in grounded]
         if source.kind not in ("voltage", "unknown") or len(left) == len([e for e in ends if e]):
             inputs.append(source)
         elif not left:
-            zeros.append(Constant(source.value, "real", 0.0))
+            inputs.append(source)
+            zeros.append(source.value)
         elif left[0] == ends[0]:
             inputs.append(replace(source, name=f"V({left[0]})"))
         else:
@@ -98,9 +99,5 @@ def _at_ground(evaluate: Function, grounded: Collection[str]) -> Function:
             signs.append(Instruction(source.value, "fneg", (turned,)))
     entry, *others = evaluate.blocks
     entry = replace(entry, code=(*signs, *entry.code))
-    return replace(
-        evaluate,
-        inputs=tuple(inputs),
-        constants=(*evaluate.constants, *zeros),
-        blocks=(entry, *others),
-    )
+    wired = replace(evaluate, inputs=tuple(inputs), blocks=(entry, *others))
+    return fix_inputs(wired, dict.fromkeys(zeros, 0.0))

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import torch
 
 from cosim.arrays import as_tensor, check_finite, own
-from cosim.devices.ir import Constant, DeviceIR, Function, Scalar
+from cosim.devices.ir import DeviceIR, Function, Scalar
+from cosim.devices.passes import fix_inputs
 from cosim.errors import SpecError
 
 __all__ = [
@@ -95,16 +96,8 @@ def bind_texts(ir: DeviceIR, given: Mapping[str, Any]) -> tuple[DeviceIR, dict[s
 
 
 def _bind(function: Function, texts: Mapping[str, str]) -> Function:
-    constants = list(function.constants)
-    inputs = []
-    for source in function.inputs:
-        if source.name in texts and source.kind == "given":
-            constants.append(Constant(source.value, "boolean", True))
-        elif source.name in texts and source.kind == "parameter":
-            constants.append(Constant(source.value, "string", texts[source.name]))
-        else:
-            inputs.append(source)
-    return replace(function, inputs=tuple(inputs), constants=tuple(constants))
+    own = [s for s in function.inputs if s.name in texts and s.kind in ("given", "parameter")]
+    return fix_inputs(function, {s.value: True if s.kind == "given" else texts[s.name] for s in own})
 
 
 def is_value(value: object) -> bool:
