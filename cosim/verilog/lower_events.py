@@ -34,7 +34,7 @@ class EventLowering(TaskLowering):
     """
 
     _in_event: Token | None = None
-    _events = 0
+    _remembered = 0  # events and operators so far
 
     def statement(self, node: Statement) -> None:
         raise AssertionError(node)
@@ -53,9 +53,10 @@ class EventLowering(TaskLowering):
         """A variable that no file declares, as it was kept; 0 at the start."""
         return self.plain(self.read(Slot(key, kind), key))
 
-    def _new_event(self) -> str:
-        self._events += 1
-        return f"$event {self._events}"
+    def _remember(self, names: str) -> tuple[str, ...]:
+        """Keys of hidden variables that nothing else has."""
+        self._remembered += 1
+        return tuple(f"${name}{self._remembered}" for name in names.split())
 
     def finish(self) -> None:
         """What events set, and the hidden variables of the whole model, behind this time point."""
@@ -104,7 +105,7 @@ class EventLowering(TaskLowering):
         self.circuit_of(call.token)
         expression, *rest = self.arguments_of(call, 1, 2)
         direction = self.real_of(rest[0], call.token) if rest else self.builder.literal(0.0)
-        key = self._new_event()
+        (key,) = self._remember("event")
         crossed, time, _ = self._crossing(self.real_of(expression, call.token), direction)
         before = self.hidden(key)
         self.initial[key] = self.builder.literal(-1.0)  # it has not crossed yet
@@ -204,7 +205,7 @@ class EventLowering(TaskLowering):
     def _crossing(self, value: Value, direction: Value) -> tuple[Value, Value, Value]:
         """Whether ``value`` went through 0 in this step, when by a straight line, and what it was before."""
         emit, choose, literal = self.builder.emit, self.builder.choose, self.builder.literal
-        key, zero, false = self._new_event(), literal(0.0), literal(False)
+        (key,), zero, false = self._remember("event"), literal(0.0), literal(False)
         before = self.hidden(key)
         self.environment[key] = Term(value)
         up = self._both(emit("flt", before, zero), emit("fge", value, zero))
@@ -251,7 +252,7 @@ class EventLowering(TaskLowering):
         start = self.real_of(arguments[0], event.token)
         period = self.real_of(arguments[1], event.token) if len(arguments) > 1 else literal(0.0)
         again, one = emit("fgt", period, literal(0.0)), literal(1.0)
-        key = self._new_event()
+        (key,) = self._remember("event")
         count = self.hidden(key)
         due = emit("fadd", start, emit("fmul", count, period))
         once = choose(emit("fgt", count, literal(0.0)), literal(float("inf")), start)

@@ -333,9 +333,6 @@ class ExpressionLowering(NameLowering):
             raise parse_error(call.token, f"{call.token.text} takes {wanted} arguments, not {len(given)}")
         return given
 
-    def integer_of(self, expression: Expression, place: Token) -> Value:
-        return self.arithmetic.integer(self.value(expression), place)
-
     def real_of(self, expression: Expression, place: Token) -> Value:
         return self.arithmetic.real(self.value(expression), place)
 

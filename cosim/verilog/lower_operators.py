@@ -19,8 +19,6 @@ class OperatorLowering(EventLowering):
     Each is exact in the values at accepted time points; what happens between two of them is not seen.
     """
 
-    _remembered = 0
-
     def system_call(self, call: Call) -> Term | None:
         match call.token.text:
             case "slew":
@@ -32,11 +30,6 @@ class OperatorLowering(EventLowering):
         return super().system_call(call)
 
     # --- what is remembered ---------------------------------------------------------------------
-
-    def _remember(self, names: str) -> tuple[str, ...]:
-        """Keys of the hidden variables of one more operator."""
-        self._remembered += 1
-        return tuple(f"${name}{self._remembered}" for name in names.split())
 
     def _keep(self, key: str, value: Value) -> None:
         self.write(Slot(key, "real"), key, Term(value))

@@ -167,9 +167,7 @@ class TableLowering(FilterLowering):
 
     def _cubic(self, x: Value, places: list[Value], values: list[Value]) -> Value:
         """The natural spline; beyond its ends the straight line that touches it there."""
-        add, minus, times, over = (
-            partial(self.builder.emit, name) for name in ("fadd", "fsub", "fmul", "fdiv")
-        )
+        add, minus, times, over = self._arithmetic()
         zero, half, sixth = (self.builder.literal(number) for number in (0.0, 0.5, 1 / 6))
         widths = [minus(b, a) for a, b in pairwise(places)]
         slopes = [over(minus(b, a), width) for (a, b), width in zip(pairwise(values), widths, strict=True)]
@@ -187,15 +185,13 @@ class TableLowering(FilterLowering):
         t = minus(x, at)
         return add(y, times(t, add(b, times(t, add(c, times(t, d))))))
 
-    def _operators(self) -> Iterator[Callable[..., Value]]:
+    def _arithmetic(self) -> Iterator[Callable[..., Value]]:
         """Plus, minus, times, over."""
         return (partial(self.builder.emit, opcode) for opcode in ("fadd", "fsub", "fmul", "fdiv"))
 
     def _bends(self, widths: list[Value], slopes: list[Value]) -> list[Value]:
         """Second derivatives at the points, 0 at both ends: a tridiagonal system, eliminated downwards."""
-        add, minus, times, over = (
-            partial(self.builder.emit, name) for name in ("fadd", "fsub", "fmul", "fdiv")
-        )
+        add, minus, times, over = self._arithmetic()
         zero, two, six = (self.builder.literal(number) for number in (0.0, 2.0, 6.0))
         rows: list[tuple[Value, Value]] = []  # diagonal and right side
         for k, (a, b) in enumerate(pairwise(widths)):
